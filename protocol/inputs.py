@@ -1,0 +1,208 @@
+"""Everything that the engine is ever told. ``Node.step(input)`` is the one door; nothing else changes a node's state.
+
+Each input carries ``now``: integer microseconds on the node's own monotonic clock, never going back within one process.
+Outcomes of effects come back as inputs too, named by the ids that the effect carried (``ticket``, ``incarnation`` and
+``run``), so that a late outcome of an older run is recognised and ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+
+from protocol.messages import Message
+
+Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "disk", "crashed"]
+"""Why an rqlited ended. ``stopped``: exit 0 after our SIGTERM. ``data_missing``: never started, P54."""
+
+
+@frozen
+class Boot:
+    """First input of every process, once. ``entropy``: 32 fresh random bytes. ``rows``: the durable store as it is, every
+    (key, value) that :class:`protocol.effects.Write` ever left there. No rqlited of this node is running any more: the
+    runtime stops what an earlier process left behind before it boots the engine (F61)."""
+
+    now: int
+    entropy: bytes
+    rows: tuple[tuple[str, bytes], ...] = ()
+    found: bool = False
+
+
+@frozen
+class Tick:
+    """Time has passed: sent when ``Node.deadline`` is reached. Every input expires deadlines first (P7)."""
+
+    now: int
+
+
+@frozen
+class Received:
+    """A message of another node. ``sender`` is the peer that signed it (F81)."""
+
+    now: int
+    sender: str
+    message: Message
+
+
+@frozen
+class Ask:
+    """A gateway wants to query a database: create or wake it if need be. ``request`` is unique within this process and is
+    answered exactly once by an :class:`protocol.effects.Answer`."""
+
+    now: int
+    request: int
+    app: str
+    name: str
+
+
+@frozen
+class WorkerJoined:
+    """A gateway worker serves from now on; the engine tells it the doors that are open."""
+
+    now: int
+    worker: int
+
+
+@frozen
+class WorkerLeft:
+    """A gateway worker is gone (its process ended): its queries in flight count no longer, its acknowledgements neither."""
+
+    now: int
+    worker: int
+
+
+@frozen
+class DoorAck:
+    """A worker has processed the door of ``generation``; so many of its queries are still in flight. A worker sends it at
+    once when told, and again when the last query behind a closed door has ended (P30)."""
+
+    now: int
+    worker: int
+    incarnation: str
+    generation: int
+    in_flight: int
+
+
+@frozen
+class Used:
+    """Queries passed a worker's door: ``count`` since its last report, ``in_flight`` now."""
+
+    now: int
+    worker: int
+    incarnation: str
+    count: int
+    in_flight: int
+
+
+@frozen
+class PortsReserved:
+    """The ports of a ticket are reserved, in answer to :class:`protocol.effects.ReservePorts`."""
+
+    now: int
+    ticket: int
+    http: int
+    raft: int
+
+
+@frozen
+class PortsRefused:
+    """No ports for a ticket; ``detail`` names the range."""
+
+    now: int
+    ticket: int
+    detail: str
+
+
+@frozen
+class InstanceReady:
+    """A strong read passed on this run of an rqlited, for the first time. At most once for a run, before its exit.
+    ``voters``: node ids of the Raft configuration, sorted. ``counter``: see :class:`Probed`."""
+
+    now: int
+    incarnation: str
+    run: int
+    applied: int
+    voters: tuple[str, ...]
+    leader: bool
+    counter: int = 0
+
+
+@frozen
+class InstanceExited:
+    """A run has ended, observed by the runtime: exactly one for each :class:`protocol.effects.Start`, whatever happened,
+    also when the process could never be started. ``wal_empty``: ``db.sqlite-wal`` is absent or empty (P34)."""
+
+    now: int
+    incarnation: str
+    run: int
+    code: int | None
+    cause: Cause
+    detail: str = ""
+    wal_empty: bool = False
+
+
+@frozen
+class Probed:
+    """Outcome of :class:`protocol.effects.Probe`. ``counter``: requests that rqlited has counted on its HTTP interface, less
+    the runtime's own probes; it goes back when the process restarts, which counts as activity (F40)."""
+
+    now: int
+    incarnation: str
+    run: int
+    strong: bool
+    ok: bool
+    counter: int = 0
+    applied: int = 0
+    leader: bool = False
+    voters: tuple[str, ...] = ()
+    detail: str = ""
+
+
+@frozen
+class Snapshotted:
+    """Outcome of :class:`protocol.effects.Snapshot`: the WAL is folded in up to ``applied`` (P34), or not (``ok`` false)."""
+
+    now: int
+    incarnation: str
+    run: int
+    ok: bool
+    applied: int = 0
+    detail: str = ""
+
+
+Input = (
+    Boot
+    | Tick
+    | Received
+    | Ask
+    | WorkerJoined
+    | WorkerLeft
+    | DoorAck
+    | Used
+    | PortsReserved
+    | PortsRefused
+    | InstanceReady
+    | InstanceExited
+    | Probed
+    | Snapshotted
+)
+
+__all__ = [
+    "Ask",
+    "Boot",
+    "Cause",
+    "DoorAck",
+    "Input",
+    "InstanceExited",
+    "InstanceReady",
+    "PortsRefused",
+    "PortsReserved",
+    "Probed",
+    "Received",
+    "Snapshotted",
+    "Tick",
+    "Used",
+    "WorkerJoined",
+    "WorkerLeft",
+]

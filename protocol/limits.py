@@ -1,0 +1,65 @@
+"""Every bound and every deadline of the protocol, in one place, asserted against each other at import.
+
+Times are integer microseconds on the node's own monotonic clock (F43). Deadlines that an operator sets (hibernation
+timeout, stop timeout, …) arrive in :class:`protocol.node.Config`; the constants here are those that no one should need to turn.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MICROSECOND: Final = 1
+MILLISECOND: Final = 1_000
+SECOND: Final = 1_000_000
+
+# Sizes.
+NAME_LENGTH: Final = 63
+"""Characters in an application's or a database's name: two of them and an incarnation stay below NAME_MAX (255)."""
+MEMBERS: Final = 9
+"""Replicas of one database. More voters than this only slow Raft down."""
+KNOWN_NODES: Final = 1_000
+WAITERS: Final = 10_000
+"""Requests that one sleeping database may keep waiting in the engine; a gateway worker sends one for all its queries."""
+MESSAGE_BYTES: Final = 60_000
+"""Encoded message: below 64 KiB, the size that gossip carries well."""
+DETAIL: Final = 500
+"""Characters of a cause or reason that travels or is shown."""
+DECISIONS_KEPT: Final = 20
+"""Last decisions kept for each database, to answer *why*."""
+CONTEXT_EXCEPTIONS: Final = 10_000
+"""Dots above a gap in a causal context, for one store id."""
+
+# Creation (R40: under 10 s).
+OFFER_WINDOW: Final = 2 * SECOND
+OFFER_GRACE: Final = 50 * MILLISECOND
+BIRTH_WINDOW: Final = 2 * SECOND
+CREATION_DEADLINE: Final = 9 * SECOND
+"""From the coordinator's first answer to the acknowledged database."""
+REQUEST_DEADLINE: Final = 10 * SECOND
+"""How long the node that was asked keeps a creation's clients waiting."""
+OFFER_LEASE: Final = 15 * SECOND
+"""A reservation that no confirm has reached ends after this (F2)."""
+CREATION_ATTEMPTS: Final = 3
+"""Births tried for one request when a port was stolen or a lease lapsed (F9)."""
+REPROBE: Final = 50 * MILLISECOND
+
+# Epochs.
+PROMISE_WINDOW: Final = 2 * SECOND
+
+# Sleep.
+DRAIN_WINDOW: Final = 10 * SECOND
+VOTE_WINDOW: Final = DRAIN_WINDOW + 2 * SECOND
+SNAPSHOT_WINDOW: Final = 10 * SECOND
+PROBE_RETRY: Final = 1 * SECOND
+STOP_MARGIN: Final = 2 * SECOND
+"""Beyond the stop timeout (SIGTERM to SIGKILL): when a member that has not reported its stop counts as not stopped."""
+
+# Wake (R43: under 8 s).
+WAKE_DEADLINE: Final = 8 * SECOND
+RESTART_BACKOFF: Final = 200 * MILLISECOND
+RESTART_BACKOFF_MAX: Final = 10 * SECOND
+
+assert OFFER_WINDOW + BIRTH_WINDOW < CREATION_DEADLINE < REQUEST_DEADLINE < OFFER_LEASE
+assert DRAIN_WINDOW < VOTE_WINDOW
+assert RESTART_BACKOFF < RESTART_BACKOFF_MAX
+assert 2 * NAME_LENGTH * 2 + 1 < 255, "an internal name, underscores doubled, is one path component"

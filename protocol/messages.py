@@ -1,0 +1,276 @@
+"""Every message between nodes, one frozen class each; fields are positional on the wire (``protocol.codec``).
+
+Each message names what it belongs to (attempt, incarnation, epoch), so that a late or repeated one is recognised and does
+nothing (F22). The sender is never a field: it is the peer that signed (F81). Broadcast: what everyone must hear; direct:
+what one node must hear. A node's messages to itself take the same handlers, within the same step.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+
+from protocol.records import Attempt, Birth, Member, Record, Seal
+
+Stance = Literal["known", "denied", "unsure", "superseded"]
+Purpose = Literal["sleep", "wake", "address"]
+
+# --- creation -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class CreateRequest:
+    """Broadcast by the node whose client first touched a name; names the coordinator that it expects (R40)."""
+
+    attempt: Attempt
+    app: str
+    name: str
+    replication_factor: int
+
+
+@frozen
+class CreateAnswer:
+    """Direct, to the coordinator: what the answering node knows of the name (P10), and its offer or refusal.
+
+    ``known``: ``record`` is a living incarnation. ``denied``: a durable promise to this attempt; ``birth`` is a birth
+    already stored for the name. ``superseded``: promised to the higher ``attempt``."""
+
+    attempt: Attempt
+    app: str
+    name: str
+    replication_factor: int
+    stance: Stance
+    offer: Member | None = None
+    room: int = 0
+    refusal: str = ""
+    birth: Birth | None = None
+    record: Record | None = None
+
+
+@frozen
+class StoreBirth:
+    """Direct, to every known node: store this birth under its attempt, durably, before the founder starts (P11)."""
+
+    birth: Birth
+
+
+@frozen
+class BirthAnswer:
+    """Direct: the birth is stored, or refused since the name is promised to a higher attempt."""
+
+    incarnation: str
+    attempt: Attempt
+    stored: bool
+
+
+@frozen
+class CreateConfirm:
+    """Broadcast: the chosen members start; everyone else ends its lease (F2). Repeated until reported (F7)."""
+
+    record: Record
+
+
+@frozen
+class CreateFailed:
+    """Direct, to the requesters: no database came of this attempt, with the cause. The name is free again (F9)."""
+
+    attempt: Attempt
+    app: str
+    name: str
+    problem: str
+    detail: str
+
+
+@frozen
+class Dropped:
+    """Broadcast: this incarnation is no more; its dot stays in the context, its record goes (P20)."""
+
+    incarnation: str
+
+
+# --- reports --------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Report:
+    """Direct, to the coordinator: the state of the sender's own instance (F23: written by nobody else)."""
+
+    incarnation: str
+    epoch: int
+    state: str
+    voters: tuple[str, ...] = ()
+    leader: bool = False
+    cause: str = ""
+    detail: str = ""
+
+
+@frozen
+class RecordNews:
+    """Broadcast: a record's new version."""
+
+    record: Record
+
+
+# --- epochs ---------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class PromiseAsk:
+    """Direct, to each member: promise this epoch to me, durably, under the members that I know (P1)."""
+
+    incarnation: str
+    epoch: int
+    purpose: Purpose
+
+
+@frozen
+class PromiseAnswer:
+    """Direct: promised, or refused with the epoch promised so far and the newest record (P4)."""
+
+    incarnation: str
+    epoch: int
+    granted: bool
+    promised: int
+    record: Record | None = None
+
+
+# --- sleep ----------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class IdleNews:
+    """Direct, to the lowest eligible member: nothing passed the sender's doors, or rqlite itself, for the timeout."""
+
+    incarnation: str
+    epoch: int
+    idle: bool
+
+
+@frozen
+class SleepProposal:
+    """Direct, to each member: close the doors, drain, vote (P30)."""
+
+    incarnation: str
+    epoch: int
+
+
+@frozen
+class SleepVote:
+    """Direct, to the coordinator: the sender's doors are closed and drained, or why not: any veto forbids (P31)."""
+
+    incarnation: str
+    epoch: int
+    granted: bool
+    leader: bool = False
+    reason: str = ""
+
+
+@frozen
+class SealAsk:
+    """Direct, to the Raft leader's node, once all members have voted: read strongly, tell the applied index (P34)."""
+
+    incarnation: str
+    epoch: int
+
+
+@frozen
+class SealAnswer:
+    incarnation: str
+    epoch: int
+    index: int
+
+
+@frozen
+class SleepCommit:
+    """Direct, to each member: stop, if this very process voted for this epoch and it is still its highest (P32).
+    ``index``: the seal's applied index, or -1 when the sleep can have none."""
+
+    incarnation: str
+    epoch: int
+    index: int
+
+
+@frozen
+class SleepAbort:
+    """Direct, to each member: this epoch's sleep does not happen; doors reopen and the epoch is spent (P3)."""
+
+    incarnation: str
+    epoch: int
+    reason: str
+
+
+@frozen
+class SleepReport:
+    """Direct, to the coordinator: the exit of the sender's instance was observed (P33, P34)."""
+
+    incarnation: str
+    epoch: int
+    clean: bool
+    applied: int
+
+
+# --- wake -----------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class WakeIntent:
+    """Broadcast, by any node: end the sleep of this epoch; void for any other (P40)."""
+
+    incarnation: str
+    epoch: int
+
+
+Message = (
+    CreateRequest
+    | CreateAnswer
+    | StoreBirth
+    | BirthAnswer
+    | CreateConfirm
+    | CreateFailed
+    | Dropped
+    | Report
+    | RecordNews
+    | PromiseAsk
+    | PromiseAnswer
+    | IdleNews
+    | SleepProposal
+    | SleepVote
+    | SealAsk
+    | SealAnswer
+    | SleepCommit
+    | SleepAbort
+    | SleepReport
+    | WakeIntent
+)
+
+__all__ = [
+    "Attempt",
+    "Birth",
+    "BirthAnswer",
+    "CreateAnswer",
+    "CreateConfirm",
+    "CreateFailed",
+    "CreateRequest",
+    "Dropped",
+    "IdleNews",
+    "Member",
+    "Message",
+    "PromiseAnswer",
+    "PromiseAsk",
+    "Purpose",
+    "Record",
+    "RecordNews",
+    "Report",
+    "Seal",
+    "SealAnswer",
+    "SealAsk",
+    "SleepAbort",
+    "SleepCommit",
+    "SleepProposal",
+    "SleepReport",
+    "SleepVote",
+    "Stance",
+    "StoreBirth",
+    "WakeIntent",
+]

@@ -1,0 +1,121 @@
+"""What nodes know about a database, and how two views of it become one. The laws kept here are P5 (one writer per epoch,
+so versions are totally ordered) and F20/F21 (a merge is a join: any order, any repetition, no wall clock).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from attrs import evolve, frozen
+
+from protocol.ids import DatabaseName, Dot, Peer, dot_of, node_id
+
+Phase = Literal["creating", "active", "hibernating", "quarantined"]
+"""The phase that all nodes agree upon. Finer states (idle, waking, …) are each member's own view: ``protocol.chart``."""
+
+
+class Version(NamedTuple):
+    """(recovery generation, epoch, sequence within the epoch, writer's store id), compared in this order (P5)."""
+
+    generation: int
+    epoch: int
+    sequence: int
+    writer: str
+
+
+class Attempt(NamedTuple):
+    """The n-th attempt to create a name, and the coordinator that makes it. A higher one supersedes (P10)."""
+
+    n: int
+    coordinator: Peer
+
+
+class Stamp(NamedTuple):
+    """Of the ``members`` register: (recovery generation, Raft term, leader's commit index) (P22)."""
+
+    generation: int
+    term: int
+    index: int
+
+
+class Seal(NamedTuple):
+    """All members stopped cleanly in ``epoch`` with everything up to applied ``index`` folded in (P34)."""
+
+    epoch: int
+    index: int
+
+
+@frozen
+class Member:
+    """A replica: ``raft`` is its Raft port at ``host``; ``join`` its join stamp, which is part of its node id (P54)."""
+
+    peer: Peer
+    host: str
+    raft: int
+    join: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.raft}"
+
+    def node_id(self, incarnation: str) -> str:
+        return node_id(self.peer, incarnation, self.join)
+
+
+@frozen
+class Birth:
+    """The facts of birth of an incarnation; they never change. The founder belongs to them (P12)."""
+
+    incarnation: str
+    app: str
+    name: str
+    replication_factor: int
+    founder: Peer
+    members: tuple[Member, ...]
+    attempt: Attempt
+
+    @property
+    def internal(self) -> str:
+        return DatabaseName(self.app, self.name).internal
+
+    @property
+    def dot(self) -> Dot:
+        return dot_of(self.incarnation)
+
+
+@frozen
+class Record:
+    """The database record of one incarnation. ``members`` is a register of its own, with its own stamp (P22)."""
+
+    birth: Birth
+    version: Version
+    phase: Phase
+    members: tuple[Member, ...]
+    stamp: Stamp
+    seal: Seal | None = None
+
+    @property
+    def incarnation(self) -> str:
+        return self.birth.incarnation
+
+    def member(self, peer: Peer) -> Member | None:
+        return next((member for member in self.members if member.peer == peer), None)
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        return tuple(member.peer for member in self.members)
+
+    def at(self, version: Version, phase: Phase, seal: Seal | None = None) -> Record:
+        """The same database in another phase, under a later version. A phase change always says anew what is sealed."""
+        assert version > self.version, (version, self.version)
+        return evolve(self, version=version, phase=phase, seal=seal)
+
+
+def join(left: Record, right: Record) -> Record:
+    """The join of two views of one incarnation: the later version's facts with the later stamp's members (F20)."""
+    assert left.incarnation == right.incarnation
+    later = left if left.version >= right.version else right
+    stamped = left if left.stamp >= right.stamp else right
+    if later.stamp == stamped.stamp:
+        return later
+    return evolve(later, members=stamped.members, stamp=stamped.stamp)
