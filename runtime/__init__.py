@@ -1,0 +1,1 @@
+"""The world of real machines: trio, rqlited, HTTP. It feeds the protocol its inputs and carries its effects out."""
