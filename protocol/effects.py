@@ -28,7 +28,7 @@ Problem = Literal[
     "wake-timeout",
     "invalid-name",
     "busy",
-    "stopping",
+    "not-a-member",
 ]
 """Kinds of refusal that a client is told, each with a detail that names its cause (R61)."""
 
@@ -93,10 +93,12 @@ class Start:
 
 @frozen
 class Probe:
-    """Ask a ready rqlited for its counters and indexes, with a strong read before if ``strong``. → Probed, always."""
+    """Ask a ready rqlited for its counters and indexes, with a strong read before if ``strong``. → Probed with the same
+    ``token``, always."""
 
     incarnation: str
     run: int
+    token: int
     strong: bool = False
 
 

@@ -150,7 +150,7 @@ class Probed:
     now: int
     incarnation: str
     run: int
-    strong: bool
+    token: int
     ok: bool
     counter: int = 0
     applied: int = 0

@@ -58,6 +58,8 @@ STOP_MARGIN: Final = 2 * SECOND
 WAKE_DEADLINE: Final = 8 * SECOND
 RESTART_BACKOFF: Final = 200 * MILLISECOND
 RESTART_BACKOFF_MAX: Final = 10 * SECOND
+YOUNG: Final = 5 * SECOND
+"""An rqlited that dies younger than this counts as a failed start for the backoff (F60)."""
 
 assert OFFER_WINDOW + BIRTH_WINDOW < CREATION_DEADLINE < REQUEST_DEADLINE < OFFER_LEASE
 assert DRAIN_WINDOW < VOTE_WINDOW

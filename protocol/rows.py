@@ -39,9 +39,10 @@ class EpochPromise:
 
 @frozen
 class Instance:
-    """This node's own replica: its ports of the last start, and whether its state was acknowledged to the coordinator."""
+    """This node's own replica: where its directory is, and its ports of the last start."""
 
     incarnation: str
+    internal: str
     http: int
     raft: int
 

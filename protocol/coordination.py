@@ -1,0 +1,82 @@
+"""Who coordinates, and how an epoch is obtained. The laws kept here are P2 (a majority of the members promises; the lowest
+eligible peer id tries first), P4 (a refusal tells what it rests on), R46 (no persistent coordinator state)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from protocol import directory, limits, promises
+from protocol.ids import Peer
+from protocol.messages import PromiseAnswer, PromiseAsk, Purpose
+from protocol.state import Hosted, PromiseRound
+from protocol.turn import Turn
+
+
+def majority(of: int) -> int:
+    """The least number that is more than half of ``of``."""
+    return of // 2 + 1
+
+
+def heard(turn: Turn, peers: Iterable[Peer]) -> tuple[Peer, ...]:
+    """Those of ``peers`` that this node hears now: itself always, others by their heartbeats."""
+    return tuple(sorted(peer for peer in peers if peer in turn.state.known))
+
+
+def coordinator(turn: Turn, peers: Iterable[Peer]) -> Peer:
+    """The lowest eligible of ``peers``; this node when it hears none of them."""
+    return min(heard(turn, peers), default=turn.me)
+
+
+def seek(turn: Turn, hosted: Hosted, purpose: Purpose) -> None:
+    """Ask every member for the next epoch, for one purpose. A round under way goes on."""
+    if hosted.round is not None:
+        return
+    hosted.round = PromiseRound(hosted.promise.epoch + 1, purpose)
+    turn.after("promise", hosted.incarnation, limits.PROMISE_WINDOW)
+    for peer in hosted.record.peers:
+        turn.send(peer, PromiseAsk(hosted.incarnation, hosted.round.epoch, purpose))
+
+
+def on_promise_ask(turn: Turn, sender: Peer, message: PromiseAsk) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None or hosted.record.member(sender) is None:
+        return  # only members mint epochs (P8)
+    granted = promises.promise(turn, hosted, message.epoch, sender)
+    record = None if granted else hosted.record
+    turn.send(sender, PromiseAnswer(message.incarnation, message.epoch, granted, hosted.promise.epoch, record))
+
+
+def on_promise_answer(
+    turn: Turn, sender: Peer, message: PromiseAnswer, won: dict[Purpose, Callable[[Turn, Hosted, int], None]]
+) -> None:
+    """Count one answer; with a majority go on with what the epoch was wanted for, unless it was lost meanwhile (P5)."""
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None or hosted.record.member(sender) is None:
+        return
+    if message.record is not None:
+        directory.merge(turn, message.record)
+    asked = hosted.round
+    if asked is None or asked.epoch != message.epoch:
+        return
+    (asked.granted if message.granted else asked.refused).add(sender)
+    members = len(hosted.record.members)
+    if len(asked.granted) >= majority(members):
+        end(turn, hosted)
+        if promises.next_version(turn, hosted, asked.epoch) is not None:
+            won[asked.purpose](turn, hosted, asked.epoch)
+    elif len(asked.refused) > members - majority(members):
+        end(turn, hosted)
+        turn.decide("epoch lost", hosted, f"promised up to {message.promised} elsewhere", "P1", epoch=asked.epoch)
+        promises.spend(turn, hosted, message.promised)
+
+
+def end(turn: Turn, hosted: Hosted) -> None:
+    hosted.round = None
+    turn.cancel("promise", hosted.incarnation)
+
+
+def on_promise_deadline(turn: Turn, incarnation: str) -> None:
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None and hosted.round is not None:
+        turn.decide("epoch not granted", hosted, "no majority answered in time", "P2", epoch=hosted.round.epoch)
+        hosted.round = None

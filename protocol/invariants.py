@@ -1,0 +1,51 @@
+"""What must hold of every node after every step, whatever happened: checked by the simulator while it runs, by the explorer in
+every state, and cheap enough to be checked always. What needs the world (processes, acknowledged writes) is in ``sim.checks``.
+
+Each check names the law; a violation is a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from protocol.state import Hosted, State
+
+
+def violations(state: State) -> Iterator[str]:
+    """All violations in one node's state; nothing when it is sound."""
+    for hosted in state.hosted.values():
+        for law in _of_hosted(state, hosted):
+            yield f"{hosted.internal} ({hosted.state}): {law}"
+    for internal, incarnations in state.by_name.items():
+        living = [one for one in incarnations if state.records[one].phase != "quarantined"]
+        if len(living) > 1:
+            yield f"{internal}: {len(living)} living incarnations, none quarantined (P15)"
+    tickets = [hosted.ticket for hosted in state.hosted.values()] + list(state.leases)
+    if len(tickets) != len(set(tickets)):
+        yield "two owners of one port ticket (F83)"
+
+
+def of_database(state: State, incarnation: str) -> Iterator[str]:
+    """The same for one database only: what a simulator checks after each step that touched it."""
+    hosted = state.hosted.get(incarnation)
+    if hosted is not None:
+        for law in _of_hosted(state, hosted):
+            yield f"{hosted.internal} ({hosted.state}): {law}"
+
+
+def _of_hosted(state: State, hosted: Hosted) -> Iterator[str]:
+    if hosted.open and (hosted.state not in ("active", "idle", "replacing") or hosted.process != "ready"):
+        yield f"its door is open although its process is {hosted.process} (F12)"
+    if hosted.vote and (hosted.open or hosted.vote != hosted.promise.epoch):
+        yield f"voted for {hosted.vote} with the door open or {hosted.promise.epoch} promised (P30, P32)"
+    if hosted.process in ("snapshotting", "stopping") and hosted.open:
+        yield "stopping with an open door (P30)"
+    if hosted.promise.epoch < hosted.record.version.epoch and hosted.record.version.writer == state.store:
+        yield f"wrote epoch {hosted.record.version.epoch} with only {hosted.promise.epoch} promised (P5)"
+    if hosted.waiters and hosted.state in ("active", "idle", "failed", "dropped"):
+        yield f"{len(hosted.waiters)} clients wait for nothing (R38)"
+    if hosted.state == "hibernating" and hosted.process == "none" and hosted.waiters and not hosted.wanted:
+        yield f"{len(hosted.waiters)} clients wait, and no wake is under way (F51)"
+    if hosted.state == "idle" and hosted.closing and hosted.open:
+        yield "a sleep is being prepared behind an open door (P30)"
+    if state.records.get(hosted.incarnation) not in (hosted.record, None):
+        yield "its record is not the directory's"

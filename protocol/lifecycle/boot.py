@@ -1,0 +1,77 @@
+"""Coming back: a node rebuilds itself from its rows and resumes what it hosted (F24). The laws kept here are P12 (a birth that
+was never acknowledged is dropped), P32 (votes are gone with the process that gave them) and P41 (a start spends an epoch)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protocol import codec, rows
+from protocol.effects import HoldPort, Trash
+from protocol.ids import derived
+from protocol.inputs import Boot
+from protocol.lifecycle import offers
+from protocol.lifecycle.orders import fire
+from protocol.messages import Dropped
+from protocol.records import Record
+from protocol.rows import EpochPromise, Identity, Instance, NamePromise, Seen
+from protocol.state import Hosted
+from protocol.turn import Turn
+
+
+def on_boot(turn: Turn, boot: Boot) -> None:
+    """Raises CodecError when a row cannot be read: a store that is not understood is not guessed at."""
+    state = turn.state
+    assert not state.store, "a process boots once"
+    state.entropy = boot.entropy
+    loaded: dict[type, list[Any]] = {}
+    for _key, value in boot.rows:
+        row = codec.decode_row(value)
+        loaded.setdefault(type(row), []).append(row)
+    identity: list[Identity] = loaded.get(rows.Identity, [])
+    if identity:
+        state.store, state.births = identity[0].store, identity[0].births
+    else:
+        state.store = derived(boot.entropy, "store", turn.me)
+        turn.write("identity", Identity(state.store, 0))
+    for seen in loaded.get(Seen, []):
+        state.context.load(seen)
+    state.names = {held.internal: held for held in loaded.get(NamePromise, [])}
+    records: list[Record] = sorted(loaded.get(Record, []), key=lambda record: record.incarnation)
+    for record in records:
+        state.records[record.incarnation] = record
+        state.by_name.setdefault(record.birth.internal, []).append(record.incarnation)
+    promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
+    instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
+    _resume(turn, records, promises, instances)
+
+
+def _resume(
+    turn: Turn, records: list[Record], promises: dict[str, EpochPromise], instances: dict[str, Instance]
+) -> None:
+    turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
+    counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
+    for record in records:
+        member = record.member(turn.me)
+        if member is None:
+            continue
+        counts[record.phase] += 1
+        promise = promises.get(record.incarnation)
+        assert promise is not None, f"{record.incarnation}: a member's first write holds its promise"
+        instance = instances.pop(record.incarnation, None)
+        ticket = offers.next_ticket(turn)
+        hosted = Hosted(record, record.phase, promise, ticket, raft=member.raft)
+        if instance is not None:
+            hosted.http, hosted.raft = instance.http, instance.raft
+        turn.state.hosted[record.incarnation] = hosted
+        turn.state.by_ticket[ticket] = record.incarnation
+        turn.act(HoldPort(ticket, hosted.raft))
+        if record.phase == "active":
+            fire(turn, hosted, "exited")
+        elif record.phase == "creating" and record.version.writer == turn.state.store:
+            turn.broadcast(Dropped(record.incarnation))
+    for incarnation, instance in instances.items():
+        counts["dropped"] += 1
+        turn.erase(f"instance/{incarnation}")
+        turn.erase(f"promise/{incarnation}")
+        turn.act(Trash(instance.internal, incarnation))
+    turn.decide("reconciliation results", **counts)

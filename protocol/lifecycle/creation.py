@@ -1,0 +1,257 @@
+"""Birth of a name, among all known nodes. The laws kept here are P10–P14: answers are known, denied or unsure; a denial is a
+durable promise; a majority stores the birth before its founder starts; success is acknowledged when the Raft configuration
+equals the chosen voters and a strong read passed. This file is the coordinator's side; ``offers`` is everybody's."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from protocol import coordination, directory, limits, placement
+from protocol.coordination import majority
+from protocol.effects import Problem
+from protocol.ids import DatabaseName, Dot, InvalidName, Peer, derived, incarnation_id
+from protocol.messages import (
+    BirthAnswer,
+    CreateAnswer,
+    CreateConfirm,
+    CreateFailed,
+    CreateRequest,
+    Dropped,
+    RecordNews,
+    Report,
+    StoreBirth,
+)
+from protocol.records import Attempt, Birth, Record, Stamp, Version
+from protocol.rows import Identity
+from protocol.state import Creation, Pending
+from protocol.turn import Turn
+
+
+def ask(turn: Turn, app: str, name: str, request: int) -> None:
+    """A client of this node touched a name that nobody here knows: ask all nodes (R1, R40)."""
+    try:
+        database = DatabaseName(app, name)
+    except InvalidName as error:
+        turn.answer(request, "invalid-name", str(error))
+        return
+    internal = database.internal
+    pending = turn.state.pending.get(internal)
+    if pending is None:
+        held = turn.state.names.get(internal)
+        coordinator = coordination.coordinator(turn, turn.state.known)
+        attempt = Attempt(held.attempt.n + 1 if held else 1, coordinator)
+        pending = turn.state.pending[internal] = Pending(app, name, attempt)
+        turn.after("request", internal, limits.REQUEST_DEADLINE)
+        turn.broadcast(CreateRequest(attempt, app, name, turn.state.config.replication_factor))
+    if len(pending.waiters) >= limits.WAITERS:
+        turn.answer(request, "busy", f"{limits.WAITERS} requests are waiting for {internal} already")
+    else:
+        pending.waiters.append(request)
+
+
+def on_request_deadline(turn: Turn, internal: str) -> None:
+    pending = turn.state.pending.pop(internal, None)
+    if pending is not None:
+        for request in pending.waiters:
+            turn.answer(request, "create-timeout", f"creating {internal} took longer than 10 s")
+
+
+def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
+    """As the coordinator that the request names: begin, or add one more requester to what is under way (F3)."""
+    if message.attempt.coordinator != turn.me:
+        return
+    internal = DatabaseName(message.app, message.name).internal
+    creation = turn.state.creations.get(internal)
+    if creation is None or creation.attempt < message.attempt:
+        creation = Creation(
+            message.app, message.name, internal, message.attempt, message.replication_factor, begun=turn.now
+        )
+        _begin(turn, creation)
+    creation.requesters.add(sender)
+
+
+def _begin(turn: Turn, creation: Creation) -> None:
+    turn.state.creations[creation.internal] = creation
+    turn.after("offers", creation.internal, limits.OFFER_WINDOW)
+    turn.state.timers.set("creation", creation.internal, creation.begun + limits.CREATION_DEADLINE)
+
+
+def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
+    internal = DatabaseName(message.app, message.name).internal
+    creation = turn.state.creations.get(internal)
+    if creation is None or creation.attempt != message.attempt or creation.phase != "gathering":
+        return  # a late offer of an earlier attempt counts for nothing (F5)
+    creation.answers[sender] = message
+    if message.record is not None:
+        record = directory.merge(turn, message.record)
+        if record is not None:
+            _end(turn, creation)
+            for requester in sorted(creation.requesters):
+                turn.send(requester, RecordNews(record))
+            return
+    if message.stance == "superseded":
+        turn.decide("creation superseded", None, f"{sender} promised the name higher", "P10", database=internal)
+        _end(turn, creation)
+        return
+    denials, offers = _tally(creation)
+    if creation.answers.keys() >= set(coordination.heard(turn, turn.state.known)):
+        _close(turn, creation)
+    elif offers >= creation.replication_factor and denials >= majority(len(turn.state.known)):
+        turn.after("offers", internal, limits.OFFER_GRACE)
+
+
+def _tally(creation: Creation) -> tuple[int, int]:
+    answers = creation.answers.values()
+    return sum(one.stance == "denied" for one in answers), sum(one.offer is not None for one in answers)
+
+
+def on_offers_deadline(turn: Turn, internal: str) -> None:
+    creation = turn.state.creations.get(internal)
+    if creation is not None and creation.phase == "gathering":
+        _close(turn, creation)
+
+
+def _close(turn: Turn, creation: Creation) -> None:
+    """The window is closed: carry on a birth that was stored before, or make one of the offers (P11)."""
+    turn.cancel("offers", creation.internal)
+    denials, offers = _tally(creation)
+    needed, known = majority(len(turn.state.known)), len(turn.state.known)
+    if denials < needed:
+        detail = f"only {denials} of {known} known nodes could deny the name, a majority of {needed} is needed"
+        _fail(turn, creation, "insufficient-nodes", detail)
+        return
+    stored = [one.birth for one in creation.answers.values() if one.birth and one.birth.dot not in turn.state.context]
+    if stored:
+        carried = max(stored, key=lambda birth: (birth.attempt, birth.incarnation))
+        creation.birth = evolve(carried, attempt=creation.attempt)
+        turn.decide("birth carried on", None, "an earlier attempt stored it", "P11", database=creation.internal)
+    elif offers < creation.replication_factor:
+        refusals = {one.refusal: peer for peer, one in sorted(creation.answers.items()) if one.refusal}
+        detail = f"insufficient nodes responded: got {offers}, need {creation.replication_factor}"
+        if refusals:
+            detail += " (" + "; ".join(f"{peer}: {refusal}" for refusal, peer in refusals.items()) + ")"
+        full = known >= creation.replication_factor and refusals
+        kind: Problem = "insufficient-nodes"
+        if full:
+            kind = "no-ports" if all("port" in refusal for refusal in refusals) else "max-databases"
+        _fail(turn, creation, kind, detail)
+        return
+    else:
+        creation.birth = _mint(turn, creation)
+    creation.phase = "storing"
+    for peer in turn.state.known:
+        turn.send(peer, StoreBirth(creation.birth))
+
+
+def _mint(turn: Turn, creation: Creation) -> Birth:
+    """A new incarnation: this store's next birth, with a nonce of its own, since a cloned store repeats numbers (F32)."""
+    state = turn.state
+    state.births += 1
+    turn.write("identity", Identity(state.store, state.births))
+    nonce = derived(state.entropy, "birth", state.births, creation.internal, turn.now, size=4)
+    members = placement.choose(creation.answers.values(), creation.replication_factor)
+    return Birth(
+        incarnation_id(Dot(state.store, state.births), nonce),
+        creation.app,
+        creation.name,
+        creation.replication_factor,
+        members[0].peer,
+        members,
+        creation.attempt,
+    )
+
+
+def _of_incarnation(turn: Turn, incarnation: str) -> Creation | None:
+    for creation in turn.state.creations.values():
+        if creation.birth is not None and creation.birth.incarnation == incarnation:
+            return creation
+    return None
+
+
+def on_birth_answer(turn: Turn, sender: Peer, message: BirthAnswer) -> None:
+    creation = _of_incarnation(turn, message.incarnation)
+    if creation is None or creation.phase != "storing":
+        return
+    if not message.stored:
+        turn.decide("creation superseded", None, f"{sender} promised the name higher", "P11", database=creation.internal)
+        _end(turn, creation)
+        return
+    creation.stored.add(sender)
+    if len(creation.stored) >= majority(len(turn.state.known)):
+        creation.phase = "founding"
+        birth = creation.birth
+        assert birth is not None
+        record = Record(birth, Version(0, 1, 0, turn.state.store), "creating", birth.members, Stamp(0, 0, 0))
+        because = f"{birth.founder} founds it, a majority of the known nodes has stored its birth"
+        turn.decide("birth confirmed", None, because, "P11", database=creation.internal)
+        turn.broadcast(CreateConfirm(record))
+
+
+def on_report(turn: Turn, sender: Peer, message: Report) -> None:
+    """A chosen member is ready, or has failed."""
+    creation = _of_incarnation(turn, message.incarnation)
+    if creation is None or creation.phase != "founding":
+        return
+    birth = creation.birth
+    assert birth is not None
+    creation.reports[sender] = message
+    if message.state == "failed":
+        _abandon(turn, creation, message)
+        return
+    chosen = tuple(sorted(member.node_id(birth.incarnation) for member in birth.members))
+    ready = {peer for peer, report in creation.reports.items() if report.voters == chosen}
+    if ready >= {member.peer for member in birth.members}:
+        record = turn.state.records[birth.incarnation]
+        _end(turn, creation)
+        version = Version(0, 1, record.version.sequence + 1, turn.state.store)
+        turn.broadcast(RecordNews(record.at(version, "active")))
+        turn.decide(
+            "database created",
+            None,
+            "the Raft configuration equals the chosen voters and each passed a strong read",
+            "P13",
+            database=creation.internal,
+            creation_ms=(turn.now - creation.begun) // limits.MILLISECOND,
+        )
+
+
+def _abandon(turn: Turn, creation: Creation, report: Report) -> None:
+    """The birth comes to nothing: it is dropped, and made anew elsewhere or not at all (F9, P12)."""
+    assert creation.birth is not None
+    turn.broadcast(Dropped(creation.birth.incarnation))
+    if report.cause != "port_taken" or creation.tries >= limits.CREATION_ATTEMPTS:
+        _fail(turn, creation, "instance-failed", f"{report.cause}: {report.detail}")
+        return
+    _end(turn, creation)
+    turn.decide("creation tried again", None, f"{report.cause}: {report.detail}", "F9", database=creation.internal)
+    attempt = Attempt(creation.attempt.n + 1, turn.me)
+    again = Creation(
+        creation.app, creation.name, creation.internal, attempt, creation.replication_factor, creation.begun
+    )
+    again.tries = creation.tries + 1
+    again.requesters = creation.requesters
+    _begin(turn, again)
+    turn.broadcast(CreateRequest(attempt, creation.app, creation.name, creation.replication_factor))
+
+
+def on_creation_deadline(turn: Turn, internal: str) -> None:
+    creation = turn.state.creations.get(internal)
+    if creation is None:
+        return
+    if creation.birth is not None:
+        turn.broadcast(Dropped(creation.birth.incarnation))
+    _fail(turn, creation, "create-timeout", f"{creation.phase} was not finished within 9 s")
+
+
+def _end(turn: Turn, creation: Creation) -> None:
+    turn.state.creations.pop(creation.internal, None)
+    turn.cancel("offers", creation.internal)
+    turn.cancel("creation", creation.internal)
+
+
+def _fail(turn: Turn, creation: Creation, problem: Problem, detail: str) -> None:
+    """Tell everyone who asked, and everyone whose offer is in vain: reservations end at once (F1, F2)."""
+    _end(turn, creation)
+    turn.decide("creation failed", None, detail, "", database=creation.internal, problem=problem)
+    for peer in sorted(creation.requesters | creation.answers.keys()):
+        turn.send(peer, CreateFailed(creation.attempt, creation.app, creation.name, problem, detail))

@@ -1,0 +1,197 @@
+"""What every known node answers to a creation, and what a chosen member does. The laws kept here are P10 (a denial is durable
+before it is sent), P11 (so is a birth), F2 (a lease ends by the confirm, a failure or its expiry), F5, F6 and F13."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from protocol import directory, limits, promises
+from protocol.effects import ReleasePorts, ReservePorts
+from protocol.ids import DatabaseName, Peer
+from protocol.lifecycle import process
+from protocol.lifecycle.orders import complain, fire
+from protocol.messages import (
+    BirthAnswer,
+    CreateAnswer,
+    CreateConfirm,
+    CreateFailed,
+    CreateRequest,
+    Dropped,
+    RecordNews,
+    Report,
+    StoreBirth,
+)
+from protocol.records import Attempt, Member, Record
+from protocol.rows import EpochPromise, Instance, NamePromise
+from protocol.state import Hosted, Lease
+from protocol.turn import Turn
+
+
+def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
+    """Answer straight to the coordinator: known, denied (with an offer or a refusal), or superseded (P10)."""
+    state = turn.state
+    internal = DatabaseName(message.app, message.name).internal
+    answer = CreateAnswer(message.attempt, message.app, message.name, message.replication_factor, "known")
+    to = message.attempt.coordinator
+    turn.decide("create request received", None, database=internal, requester=sender, attempt=message.attempt.n)
+    living = state.living(internal)
+    if living:
+        turn.send(to, evolve(answer, record=living[0]))  # F13: never an offer for what exists
+        return
+    held = state.names.get(internal)
+    if held is not None and held.attempt > message.attempt:
+        turn.send(to, evolve(answer, stance="superseded"))
+        return
+    birth = held.birth if held is not None else None
+    answer = evolve(answer, stance="denied", birth=birth)
+    for lease in [one for one in state.leases.values() if one.internal == internal]:
+        if lease.attempt == message.attempt:
+            if lease.http:
+                turn.send(to, lease.answer)  # the request was repeated
+            return
+        _end_lease(turn, lease, "a newer attempt asks")
+    if held is None or held.attempt != message.attempt:
+        state.names[internal] = NamePromise(internal, message.attempt, birth)
+        turn.write(f"name/{internal}", state.names[internal])
+    room = state.config.max_databases - state.load()
+    if room <= 0:
+        turn.send(to, evolve(answer, refusal=f"max_databases ({state.config.max_databases}) reached"))
+        return
+    ticket = next_ticket(turn)
+    state.leases[ticket] = Lease(ticket, message.attempt, internal, to, evolve(answer, room=room))
+    turn.after("lease", str(ticket), limits.OFFER_LEASE)
+    turn.act(ReservePorts(ticket))
+
+
+def next_ticket(turn: Turn) -> int:
+    turn.state.tickets += 1
+    return turn.state.tickets
+
+
+def on_ports(turn: Turn, lease: Lease, http: int, raft: int) -> None:
+    lease.http, lease.raft = http, raft
+    lease.answer = evolve(lease.answer, offer=Member(turn.me, turn.state.config.host, raft))
+    turn.send(lease.answer_to, lease.answer)
+
+
+def on_no_ports(turn: Turn, lease: Lease, detail: str) -> None:
+    turn.send(lease.answer_to, evolve(lease.answer, room=0, refusal=detail))
+    _end_lease(turn, lease, detail)
+
+
+def on_lease_deadline(turn: Turn, ticket: str) -> None:
+    lease = turn.state.leases.get(int(ticket))
+    if lease is not None:
+        _end_lease(turn, lease, "no confirm came in time")
+
+
+def _end_lease(turn: Turn, lease: Lease, because: str) -> None:
+    del turn.state.leases[lease.ticket]
+    turn.cancel("lease", str(lease.ticket))
+    turn.act(ReleasePorts(lease.ticket))
+    turn.decide("offer released", None, because, "F2", database=lease.internal)
+
+
+def on_store_birth(turn: Turn, sender: Peer, message: StoreBirth) -> None:
+    birth, state = message.birth, turn.state
+    held = state.names.get(birth.internal)
+    stored = (held is None or held.attempt <= birth.attempt) and birth.dot not in state.context
+    if stored:
+        state.names[birth.internal] = NamePromise(birth.internal, birth.attempt, birth)
+        turn.write(f"name/{birth.internal}", state.names[birth.internal])
+    turn.send(sender, BirthAnswer(birth.incarnation, birth.attempt, stored))
+
+
+def on_confirm(turn: Turn, sender: Peer, message: CreateConfirm) -> None:
+    """The chosen members start: the founder founds, the others join; everyone else's lease ends (F2)."""
+    birth = message.record.birth
+    lease = next((one for one in turn.state.leases.values() if one.internal == birth.internal), None)
+    record = directory.merge(turn, message.record)
+    member = record.member(turn.me) if record is not None else None
+    if record is None or member is None or birth.incarnation in turn.state.hosted:
+        if lease is not None:
+            _end_lease(turn, lease, "others were chosen")
+        return
+    if lease is None or lease.attempt != birth.attempt or lease.raft != member.raft:
+        # A lapsed offer is not assumed to hold: its ports may be another database's by now.
+        turn.send(sender, Report(birth.incarnation, 1, "failed", cause="port_taken", detail="the offer had lapsed"))
+        return
+    del turn.state.leases[lease.ticket]
+    turn.cancel("lease", str(lease.ticket))
+    promise = EpochPromise(birth.incarnation, 1, sender)
+    hosted = Hosted(record, "creating", promise, lease.ticket, lease.http, lease.raft)
+    turn.state.hosted[birth.incarnation] = hosted
+    turn.state.by_ticket[lease.ticket] = birth.incarnation
+    turn.write(f"promise/{birth.incarnation}", promise)
+    turn.write(f"instance/{birth.incarnation}", Instance(birth.incarnation, birth.internal, lease.http, lease.raft))
+    founder = record.member(birth.founder)
+    assert founder is not None
+    if birth.founder == turn.me:
+        process.launch(turn, hosted, "found")
+    else:
+        process.launch(turn, hosted, "join", join=(founder.address,))
+
+
+def report_ready(turn: Turn, hosted: Hosted) -> None:
+    """As a chosen member, to the coordinator of the birth (P13)."""
+    coordinator = hosted.record.birth.attempt.coordinator
+    turn.send(coordinator, Report(hosted.incarnation, 1, "ready", hosted.voters, hosted.leader))
+
+
+def report_failed(turn: Turn, hosted: Hosted, cause: str, detail: str) -> None:
+    complain(hosted, "instance-failed", f"{cause}: {detail}")
+    turn.send(
+        hosted.record.birth.attempt.coordinator,
+        Report(hosted.incarnation, 1, "failed", cause=cause, detail=detail[: limits.DETAIL]),
+    )
+
+
+def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
+    """A record in a new phase: merged, and the clients that waited for the name move on to the database."""
+    del sender
+    record = directory.merge(turn, message.record)
+    if record is None:
+        return
+    hosted = turn.state.hosted.get(record.incarnation)
+    if hosted is None:
+        return
+    settle_pending(turn, hosted)
+    if record.phase == "active" and hosted.state == "creating":
+        fire(turn, hosted, "acknowledged")
+
+
+def settle_pending(turn: Turn, hosted: Hosted) -> None:
+    pending = turn.state.pending.pop(hosted.internal, None)
+    if pending is not None:
+        turn.cancel("request", hosted.internal)
+        hosted.waiters += pending.waiters
+
+
+def on_failed(turn: Turn, sender: Peer, message: CreateFailed) -> None:
+    """Release what was offered, tell the clients (F1, F2)."""
+    del sender
+    internal = DatabaseName(message.app, message.name).internal
+    for lease in [one for one in turn.state.leases.values() if one.internal == internal]:
+        if lease.attempt <= message.attempt:
+            _end_lease(turn, lease, "the creation failed")
+    pending = turn.state.pending.get(internal)
+    if pending is not None and pending.attempt <= Attempt(message.attempt.n, pending.attempt.coordinator):
+        del turn.state.pending[internal]
+        turn.cancel("request", internal)
+        for request in pending.waiters:
+            turn.answer(request, message.problem, message.detail)  # type: ignore[arg-type]
+
+
+def on_dropped(turn: Turn, sender: Peer, message: Dropped) -> None:
+    """This incarnation is no more: seen, and absent from now on (P20)."""
+    del sender
+    forget(turn, message.incarnation)
+
+
+def forget(turn: Turn, incarnation: str) -> Record | None:
+    record = directory.drop(turn, incarnation)
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None:
+        turn.decide("database dropped", hosted, hosted.error or "its birth came to nothing", "P12")
+        fire(turn, hosted, "drop")
+    return record

@@ -1,0 +1,63 @@
+"""What a gateway asks for, and what it tells: the first access that creates (R1), the query that wakes (R5), the traffic that
+keeps a database awake (R41)."""
+
+from __future__ import annotations
+
+from protocol import limits
+from protocol.ids import DatabaseName, InvalidName
+from protocol.inputs import Ask, DoorAck, Used
+from protocol.lifecycle import creation, offers, sleep, wake
+from protocol.state import Hosted
+from protocol.turn import Turn
+
+
+def on_ask(turn: Turn, ask: Ask) -> None:
+    try:
+        internal = DatabaseName(ask.app, ask.name).internal
+    except InvalidName as error:
+        turn.answer(ask.request, "invalid-name", str(error))
+        return
+    living = turn.state.living(internal)
+    if not living:
+        creation.ask(turn, ask.app, ask.name, ask.request)
+        return
+    hosted = turn.state.hosted.get(living[0].incarnation)
+    if hosted is None:
+        members = ", ".join(living[0].peers)
+        turn.answer(ask.request, "not-a-member", f"{internal} is served by {members}, not by this node")
+    elif hosted.state in ("active", "idle"):
+        sleep.used(turn, hosted, "a query arrived")
+        turn.answer(ask.request)
+    elif hosted.state in ("creating", "waking", "replacing", "hibernating"):
+        _wait(turn, hosted, ask.request)
+    else:
+        turn.answer(ask.request, "instance-failed", f"{internal} is {hosted.state}: {hosted.error}")
+
+
+def _wait(turn: Turn, hosted: Hosted, request: int) -> None:
+    if len(hosted.waiters) >= limits.WAITERS:
+        turn.answer(request, "busy", f"{limits.WAITERS} requests are waiting for {hosted.internal} already")
+        return
+    offers.settle_pending(turn, hosted)
+    hosted.waiters.append(request)
+    if hosted.state == "hibernating" and not hosted.wanted:
+        wake.want(turn, hosted)
+
+
+def on_used(turn: Turn, report: Used) -> None:
+    hosted = turn.state.hosted.get(report.incarnation)
+    if hosted is None or report.worker not in turn.state.workers:
+        return
+    hosted.in_flight[report.worker] = report.in_flight
+    if report.count or report.in_flight:
+        hosted.used_since_sample = True
+        sleep.used(turn, hosted, "a query passed the door")
+
+
+def on_door_ack(turn: Turn, ack: DoorAck) -> None:
+    """P30, F56: only the current generation's acknowledgement counts."""
+    hosted = turn.state.hosted.get(ack.incarnation)
+    if hosted is None or ack.generation != hosted.generation or ack.worker not in turn.state.workers:
+        return
+    hosted.acks[ack.worker] = hosted.in_flight[ack.worker] = ack.in_flight
+    sleep.consider_vote(turn, hosted)

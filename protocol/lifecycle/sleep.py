@@ -1,0 +1,331 @@
+"""Falling asleep. The laws kept here are P30–P34: a proposal closes doors, a vote needs every worker's acknowledgement and no
+query in flight, the commit needs a majority, the Raft leader's node and every member heard; a vote dies with its
+process; the sleep is sealed only when all members stopped cleanly at one index.
+
+    idle everywhere → promise → proposal → votes → strong read on the leader → commit → snapshot, stop → reports → record
+"""
+
+from __future__ import annotations
+
+from protocol import coordination, limits, promises
+from protocol.coordination import majority
+from protocol.effects import ReleasePorts, Terminate
+from protocol.ids import Peer
+from protocol.inputs import InstanceExited, Probed, Snapshotted
+from protocol.lifecycle import doors, process
+from protocol.lifecycle.orders import fire, holds
+from protocol.messages import (
+    IdleNews,
+    RecordNews,
+    SealAnswer,
+    SealAsk,
+    SleepAbort,
+    SleepCommit,
+    SleepProposal,
+    SleepReport,
+    SleepVote,
+    WakeIntent,
+)
+from protocol.records import Seal
+from protocol.state import Hosted, SleepRound
+from protocol.turn import Turn
+
+# --- idleness -------------------------------------------------------------------------------------------------------
+
+
+def on_idle_timer(turn: Turn, incarnation: str) -> None:
+    """Look at rqlite's own counters four times within the timeout, so that who connects to it directly is noticed (F40)."""
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None and hosted.state in ("active", "idle") and hosted.process == "ready" and not hosted.closing:
+        process.probe(turn, hosted, "idle")
+
+
+def _arm_idle(turn: Turn, hosted: Hosted) -> None:
+    timeout = turn.state.config.hibernation_timeout
+    if timeout:
+        due = hosted.last_used + timeout
+        turn.state.timers.set("idle", hosted.incarnation, max(turn.now + 1, min(due, turn.now + timeout // 4)))
+
+
+def on_idle_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
+    foreign = sample.counter != hosted.counter and not hosted.used_since_sample
+    hosted.counter = sample.counter if sample.ok else hosted.counter
+    hosted.used_since_sample = False
+    if not sample.ok:
+        turn.after("idle", hosted.incarnation, limits.PROBE_RETRY)
+        return
+    if foreign or doors.busy(hosted):
+        used(turn, hosted, "rqlite counted requests that no door saw" if foreign else "a query is in flight")
+    elif turn.now - hosted.last_used >= turn.state.config.hibernation_timeout and fire(turn, hosted, "quiet"):
+        seconds = (turn.now - hosted.last_used) / limits.SECOND
+        turn.decide("database idle", hosted, "nothing passed its door, or rqlite itself", "P30", idle_time=seconds)
+        _tell_idle(turn, hosted, True)
+    if hosted.state == "active":
+        _arm_idle(turn, hosted)
+    elif hosted.state == "idle":
+        turn.after("idle", hosted.incarnation, turn.state.config.hibernation_timeout)
+        if hosted.sleep is None:
+            _tell_idle(turn, hosted, True)
+
+
+def _tell_idle(turn: Turn, hosted: Hosted, idle: bool) -> None:
+    coordinator = coordination.coordinator(turn, hosted.record.peers)
+    turn.send(coordinator, IdleNews(hosted.incarnation, hosted.promise.epoch, idle))
+
+
+def used(turn: Turn, hosted: Hosted, because: str) -> None:
+    """Activity. While a sleep is being prepared, it is a veto (F41)."""
+    hosted.last_used = turn.now
+    if hosted.state == "idle":
+        if hosted.closing:
+            veto(turn, hosted, because)
+        fire(turn, hosted, "used")
+        _tell_idle(turn, hosted, False)
+        _arm_idle(turn, hosted)
+
+
+def on_idle_news(turn: Turn, sender: Peer, message: IdleNews) -> None:
+    """As the coordinator: when all members that are heard are idle, ask for an epoch."""
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None or hosted.record.member(sender) is None:
+        return
+    (hosted.idle.add if message.idle else hosted.idle.discard)(sender)
+    heard = coordination.heard(turn, hosted.record.peers)
+    if hosted.state == "idle" and hosted.sleep is None and hosted.idle >= set(heard):
+        coordination.seek(turn, hosted, "sleep")
+
+
+# --- proposal and votes ---------------------------------------------------------------------------------------------
+
+
+def propose(turn: Turn, hosted: Hosted, epoch: int) -> None:
+    """The epoch is promised by a majority."""
+    if hosted.state != "idle":
+        promises.spend(turn, hosted, epoch)
+        return
+    hosted.sleep = SleepRound(epoch)
+    turn.after("votes", hosted.incarnation, limits.VOTE_WINDOW)
+    for peer in hosted.record.peers:
+        turn.send(peer, SleepProposal(hosted.incarnation, epoch))
+
+
+def on_proposal(turn: Turn, sender: Peer, message: SleepProposal) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None:
+        return
+    if not holds(hosted, message.epoch, sender):
+        turn.send(sender, SleepVote(message.incarnation, message.epoch, False, reason="another epoch is promised"))
+        return
+    if hosted.state != "idle" or hosted.process != "ready":
+        promises.spend(turn, hosted, message.epoch)
+        turn.send(sender, SleepVote(message.incarnation, message.epoch, False, reason=f"{hosted.state} here"))
+        return
+    hosted.closing = message.epoch
+    turn.cancel("idle", hosted.incarnation)
+    turn.after("drain", hosted.incarnation, limits.DRAIN_WINDOW)
+    doors.swing(turn, hosted, False)
+    consider_vote(turn, hosted)
+
+
+def consider_vote(turn: Turn, hosted: Hosted) -> None:
+    """With the door closed and drained, one last look at rqlite's counters decides."""
+    if hosted.closing and not hosted.vote and hosted.process == "ready" and doors.drained(turn, hosted):
+        process.probe(turn, hosted, "vote")
+
+
+def on_vote_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
+    if hosted.vote or not doors.drained(turn, hosted):
+        return
+    if not sample.ok:
+        veto(turn, hosted, f"its counters could not be read: {sample.detail}")
+    elif sample.counter != hosted.counter:
+        hosted.counter = sample.counter
+        used(turn, hosted, "a query passed while the door was closing")
+    else:
+        hosted.vote = hosted.closing
+        turn.after("drain", hosted.incarnation, limits.VOTE_WINDOW)
+        vote = SleepVote(hosted.incarnation, hosted.vote, True, leader=sample.leader)
+        turn.send(hosted.promise.holder, vote)
+
+
+def veto(turn: Turn, hosted: Hosted, because: str) -> None:
+    """Reopen the door and spend the epoch, so that its commit can stop nobody here any more (P3, P32, F52)."""
+    epoch, holder = hosted.closing, hosted.promise.holder
+    hosted.closing = hosted.vote = 0
+    turn.cancel("drain", hosted.incarnation)
+    promises.spend(turn, hosted, epoch)
+    doors.swing(turn, hosted, True)
+    turn.after("idle", hosted.incarnation, turn.state.config.hibernation_timeout or limits.SECOND)
+    turn.decide("sleep vetoed", hosted, because, "P31", epoch=epoch)
+    turn.send(holder or turn.me, SleepVote(hosted.incarnation, epoch, False, reason=because))
+
+
+def on_drain_deadline(turn: Turn, incarnation: str) -> None:
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None and hosted.closing:
+        if hosted.vote:
+            because = "no commit came in time"
+        else:
+            because = "queries were still in flight when the drain ended"
+        veto(turn, hosted, because)
+        fire(turn, hosted, "used")
+
+
+def on_vote(turn: Turn, sender: Peer, message: SleepVote) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None or hosted.sleep is None or hosted.sleep.epoch != message.epoch or hosted.sleep.committed:
+        return
+    if not message.granted:
+        abort(turn, hosted, f"{sender}: {message.reason}")
+        return
+    hosted.sleep.votes[sender] = message.leader
+    if len(hosted.sleep.votes) == len(hosted.record.members):
+        leaders = [peer for peer, leads in hosted.sleep.votes.items() if leads]
+        if leaders:
+            turn.send(leaders[0], SealAsk(hosted.incarnation, message.epoch))
+
+
+def on_votes_deadline(turn: Turn, incarnation: str) -> None:
+    """Not all have voted: without a seal, and only with what P31 needs."""
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is None or hosted.sleep is None or hosted.sleep.committed:
+        return
+    votes = hosted.sleep.votes
+    heard = set(coordination.heard(turn, hosted.record.peers))
+    if len(votes) >= majority(len(hosted.record.members)) and any(votes.values()) and votes.keys() >= heard:
+        commit(turn, hosted, -1)
+    else:
+        abort(turn, hosted, "not enough votes in time")
+
+
+def abort(turn: Turn, hosted: Hosted, because: str) -> None:
+    assert hosted.sleep is not None
+    epoch, hosted.sleep = hosted.sleep.epoch, None
+    turn.cancel("votes", hosted.incarnation)
+    for peer in hosted.record.peers:
+        turn.send(peer, SleepAbort(hosted.incarnation, epoch, because))
+
+
+def on_abort(turn: Turn, sender: Peer, message: SleepAbort) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is not None and hosted.closing == message.epoch and holds(hosted, message.epoch, sender):
+        veto(turn, hosted, message.reason)
+        fire(turn, hosted, "used")
+
+
+# --- the seal and the commit ----------------------------------------------------------------------------------------
+
+
+def on_seal_ask(turn: Turn, sender: Peer, message: SealAsk) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is not None and hosted.vote == message.epoch and holds(hosted, message.epoch, sender):
+        process.probe(turn, hosted, "seal")
+
+
+def on_seal_read(turn: Turn, hosted: Hosted, read: Probed) -> None:
+    if not hosted.vote:
+        return
+    index = read.applied if read.ok and read.leader else -1
+    turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, index))
+
+
+def on_seal(turn: Turn, sender: Peer, message: SealAnswer) -> None:
+    del sender
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is not None and hosted.sleep is not None and hosted.sleep.epoch == message.epoch:
+        commit(turn, hosted, message.index)
+
+
+def commit(turn: Turn, hosted: Hosted, index: int) -> None:
+    assert hosted.sleep is not None
+    if hosted.sleep.committed:
+        return
+    hosted.sleep.committed = True
+    hosted.sleep.index = index
+    turn.cancel("votes", hosted.incarnation)
+    window = limits.SNAPSHOT_WINDOW + turn.state.config.stop_timeout + limits.STOP_MARGIN
+    turn.after("stops", hosted.incarnation, window)
+    for peer in hosted.record.peers:
+        turn.send(peer, SleepCommit(hosted.incarnation, hosted.sleep.epoch, index))
+
+
+def on_commit(turn: Turn, sender: Peer, message: SleepCommit) -> None:
+    """P32: only on the epoch that this very process voted for, while it is still its highest promise."""
+    del sender
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None:
+        return
+    obeyed, hosted.stopping = hosted.stopping, message.epoch
+    if hosted.process == "ready" and fire(turn, hosted, "commit"):
+        hosted.closing = 0
+        turn.decide("falling asleep", hosted, "every member voted for it", "P31", epoch=message.epoch)
+    else:
+        hosted.stopping = obeyed
+        turn.decide("commit ignored", hosted, "this process did not vote for it, or has promised above", "P32")
+
+
+def on_snapshot(turn: Turn, hosted: Hosted, taken: Snapshotted) -> None:
+    """The WAL is folded in, or not: SIGTERM either way, unless the stop was cancelled meanwhile (P32)."""
+    if hosted.process == "snapshotting" and hosted.state == "hibernating":
+        hosted.folded = taken.applied if taken.ok else -1
+        hosted.process = "stopping"
+        turn.act(Terminate(hosted.incarnation, hosted.run, turn.state.config.stop_timeout))
+
+
+def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:
+    """The process is gone: ports freed (the Raft port stays the database's own), reported, and woken if wanted."""
+    turn.act(ReleasePorts(hosted.ticket, http=True, raft=False))
+    doors.forget(turn, hosted)
+    hosted.vote = 0
+    if hosted.stopping and not hosted.wanted:
+        clean = exited.cause == "stopped" and exited.wal_empty and hosted.folded >= 0
+        coordinator = hosted.promise.holder or coordination.coordinator(turn, hosted.record.peers)
+        turn.send(coordinator, SleepReport(hosted.incarnation, hosted.stopping, clean, hosted.folded))
+    if hosted.wanted:
+        hosted.wanted = False
+        turn.decide("started again", hosted, "a wake came after SIGTERM, the exit is observed now", "P32")
+        fire(turn, hosted, "wanted")
+
+
+def on_sleep_report(turn: Turn, sender: Peer, message: SleepReport) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None or hosted.sleep is None or hosted.sleep.epoch != message.epoch:
+        return
+    hosted.sleep.reports[sender] = message
+    if len(hosted.sleep.reports) == len(hosted.record.members):
+        _conclude(turn, hosted)
+
+
+def on_stops_deadline(turn: Turn, incarnation: str) -> None:
+    """P33: with fewer than a majority stopped, those that stopped start again."""
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is None or hosted.sleep is None:
+        return
+    if len(hosted.sleep.reports) >= majority(len(hosted.record.members)):
+        _conclude(turn, hosted)
+    else:
+        turn.decide("sleep incomplete", hosted, "fewer than a majority reported their stop", "P33")
+        epoch, hosted.sleep = hosted.sleep.epoch, None
+        turn.broadcast(WakeIntent(incarnation, epoch))
+
+
+def _conclude(turn: Turn, hosted: Hosted) -> None:
+    assert hosted.sleep is not None
+    ended, hosted.sleep = hosted.sleep, None
+    hosted.idle.clear()
+    turn.cancel("stops", hosted.incarnation)
+    reports = ended.reports.values()
+    sealed = (
+        len(reports) == len(hosted.record.members)
+        and ended.index >= 0
+        and all(report.clean and report.applied == ended.index for report in reports)
+    )
+    record = promises.next_record(
+        turn, hosted, ended.epoch, "hibernating", Seal(ended.epoch, ended.index) if sealed else None
+    )
+    if record is None:
+        turn.decide("sleep not recorded", hosted, "its epoch was spent meanwhile", "P5", epoch=ended.epoch)
+        return
+    because = f"all stopped cleanly at index {ended.index}" if sealed else "not all stopped cleanly: not sealed"
+    turn.decide("hibernated", hosted, because, "P34", epoch=ended.epoch, raft_port=hosted.raft)
+    turn.broadcast(RecordNews(record))

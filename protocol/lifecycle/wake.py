@@ -1,0 +1,98 @@
+"""Waking, and coming back after a crash: both bring one rqlited up on the data that is there. The laws kept here are P40 (an
+intent names the sleep that it ends), P41 (spend, start at once; ``active`` under the next promised epoch), F49 (waking
+respects ``max_databases``), F51 (one wake, however many wait)."""
+
+from __future__ import annotations
+
+from protocol import coordination, limits, promises
+from protocol.ids import Peer
+from protocol.inputs import InstanceExited
+from protocol.lifecycle import process
+from protocol.lifecycle.orders import complain, fire
+from protocol.messages import RecordNews, WakeIntent
+from protocol.state import Hosted
+from protocol.turn import Turn
+
+PERMANENT = ("binary_missing", "data_missing")
+"""Causes that no further try will mend within a wake's deadline."""
+
+
+def want(turn: Turn, hosted: Hosted) -> None:
+    """A client of this node wants a database that sleeps: tell all members."""
+    turn.broadcast(WakeIntent(hosted.incarnation, hosted.sleep_epoch))
+
+
+def on_intent(turn: Turn, sender: Peer, message: WakeIntent) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None:
+        return
+    if hosted.state != "hibernating" or hosted.sleep_epoch != message.epoch:
+        turn.decide("wake intent void", hosted, f"it names the sleep of epoch {message.epoch}", "P40", requester=sender)
+        return
+    if hosted.wanted:
+        return
+    limit = turn.state.config.max_databases
+    if hosted.process == "none" and turn.state.load() >= limit:
+        complain(hosted, "max-databases", f"max_databases ({limit}) reached: all are awake or being created")
+        turn.decide("wake refused", hosted, hosted.error, "F49")
+        refuse(turn, hosted)
+        return
+    turn.decide("wakeup request received", hosted, f"a client of {sender} asks", "P41", requester=sender)
+    promises.spend(turn, hosted, message.epoch + 1)
+    hosted.failures = 0
+    if hosted.sleep is not None:
+        hosted.sleep = None  # its epoch is spent: no report of it can be recorded any more
+        turn.cancel("stops", hosted.incarnation)
+    if not fire(turn, hosted, "wanted"):
+        hosted.wanted = True  # after SIGTERM: the start follows the observed exit
+
+
+def refuse(turn: Turn, hosted: Hosted) -> None:
+    for request in hosted.waiters:
+        turn.answer(request, hosted.problem, hosted.error)
+    hosted.waiters.clear()
+
+
+def on_deadline(turn: Turn, incarnation: str) -> None:
+    """``waking`` ends in active or in a named error (F46). A crashed database is tried on, but nobody waits for it longer."""
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is None or hosted.state != "waking":
+        return
+    seconds = turn.state.config.wake_deadline / limits.SECOND
+    reason = hosted.error or "rqlited did not answer a strong read"
+    complain(hosted, "wake-timeout" if not hosted.error else "instance-failed", f"not awake after {seconds:g} s: {reason}")
+    give_up(turn, hosted)
+
+
+def give_up(turn: Turn, hosted: Hosted) -> None:
+    turn.decide("wake failed", hosted, hosted.error, "F46")
+    if not fire(turn, hosted, "given_up"):
+        refuse(turn, hosted)
+        turn.after("wake", hosted.incarnation, turn.state.config.wake_deadline)
+
+
+def on_ready(turn: Turn, hosted: Hosted) -> None:
+    """A strong read passed: serve, then let the coordinator write the record under the next promised epoch (P41)."""
+    took = (turn.now - hosted.woken_at) // limits.MILLISECOND
+    if not fire(turn, hosted, "served"):
+        return
+    turn.decide("woken", hosted, "a strong read passed", "P41", wakeup_ms=took, http_port=hosted.http)
+    if hosted.record.phase != "active" and coordination.coordinator(turn, hosted.record.peers) == turn.me:
+        coordination.seek(turn, hosted, "wake")
+
+
+def write_active(turn: Turn, hosted: Hosted, epoch: int) -> None:
+    record = promises.next_record(turn, hosted, epoch, "active")
+    if record is not None and hosted.state in ("active", "idle"):
+        turn.broadcast(RecordNews(record))
+
+
+def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:
+    """A start failed, or a run died young: try again with backoff until the deadline, or say at once why not."""
+    complain(hosted, "instance-failed", f"{exited.cause}: {exited.detail}" if exited.detail else exited.cause)
+    hosted.failures += 1
+    turn.decide("instance failed", hosted, hosted.error, "F46", attempt=hosted.failures)
+    if exited.cause in PERMANENT and hosted.record.phase == "hibernating":
+        give_up(turn, hosted)
+    else:
+        process.again_later(turn, hosted)

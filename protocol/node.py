@@ -1,0 +1,243 @@
+"""The one door: ``Node.step(input) -> effects``. Nothing else changes a node's state; it reads no clock, socket, file or
+random number. The law kept here is P7 (deadlines that have passed are expired before the input is looked at, F52), and
+F81 (a message counts only from a peer that is known)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import frozen
+
+from protocol import coordination
+from protocol.chart import TABLE, Chart
+from protocol.effects import Decision, Effects
+from protocol.inputs import (
+    Ask,
+    Boot,
+    DoorAck,
+    Input,
+    InstanceExited,
+    InstanceReady,
+    PortsRefused,
+    PortsReserved,
+    Probed,
+    Received,
+    Snapshotted,
+    Tick,
+    Used,
+    WorkerJoined,
+    WorkerLeft,
+)
+from protocol.lifecycle import boot, creation, doors, offers, outcomes, process, serving, sleep, wake
+from protocol.messages import (
+    BirthAnswer,
+    CreateAnswer,
+    CreateConfirm,
+    CreateFailed,
+    CreateRequest,
+    Dropped,
+    IdleNews,
+    Message,
+    PromiseAnswer,
+    PromiseAsk,
+    Purpose,
+    RecordNews,
+    Report,
+    SealAnswer,
+    SealAsk,
+    SleepAbort,
+    SleepCommit,
+    SleepProposal,
+    SleepReport,
+    SleepVote,
+    StoreBirth,
+    WakeIntent,
+)
+from protocol.records import Member, Seal
+from protocol.state import Config, Hosted, State
+from protocol.turn import Turn
+
+__all__ = ["Config", "DatabaseView", "Node"]
+
+
+@frozen
+class DatabaseView:
+    """What an operator is shown of one database: a copy, not the state. ``decisions``: the last ones, oldest first."""
+
+    app: str
+    name: str
+    internal: str
+    incarnation: str
+    state: str
+    phase: str
+    epoch: int
+    promised: int
+    members: tuple[Member, ...]
+    seal: Seal | None
+    process: str
+    run: int
+    http: int
+    raft: int
+    open: bool
+    waiting: int
+    error: str
+    decisions: tuple[Decision, ...]
+
+
+_WON: Final[dict[Purpose, Callable[[Turn, Hosted, int], None]]] = {
+    "sleep": sleep.propose,
+    "wake": wake.write_active,
+    "address": process.start_elsewhere,
+}
+
+
+def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
+    creation.on_request(turn, sender, message)
+    offers.on_request(turn, sender, message)
+
+
+def _on_promise_answer(turn: Turn, sender: str, message: PromiseAnswer) -> None:
+    coordination.on_promise_answer(turn, sender, message, _WON)
+
+
+_MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
+    CreateRequest: _on_create_request,
+    CreateAnswer: creation.on_answer,
+    StoreBirth: offers.on_store_birth,
+    BirthAnswer: creation.on_birth_answer,
+    CreateConfirm: offers.on_confirm,
+    CreateFailed: offers.on_failed,
+    Dropped: offers.on_dropped,
+    Report: creation.on_report,
+    RecordNews: offers.on_record,
+    PromiseAsk: coordination.on_promise_ask,
+    PromiseAnswer: _on_promise_answer,
+    IdleNews: sleep.on_idle_news,
+    SleepProposal: sleep.on_proposal,
+    SleepVote: sleep.on_vote,
+    SealAsk: sleep.on_seal_ask,
+    SealAnswer: sleep.on_seal,
+    SleepCommit: sleep.on_commit,
+    SleepAbort: sleep.on_abort,
+    SleepReport: sleep.on_sleep_report,
+    WakeIntent: wake.on_intent,
+}
+
+_INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
+    Boot: boot.on_boot,
+    Tick: lambda _turn, _tick: None,
+    Received: lambda turn, received: _heard(turn, received),
+    Ask: serving.on_ask,
+    WorkerJoined: lambda turn, joined: doors.on_worker_joined(turn, joined.worker),
+    WorkerLeft: lambda turn, left: _worker_left(turn, left),
+    DoorAck: serving.on_door_ack,
+    Used: serving.on_used,
+    PortsReserved: outcomes.on_ports_reserved,
+    PortsRefused: outcomes.on_ports_refused,
+    InstanceReady: outcomes.on_ready,
+    InstanceExited: outcomes.on_exited,
+    Probed: outcomes.on_probed,
+    Snapshotted: outcomes.on_snapshotted,
+}
+
+_TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
+    "request": creation.on_request_deadline,
+    "offers": creation.on_offers_deadline,
+    "creation": creation.on_creation_deadline,
+    "lease": offers.on_lease_deadline,
+    "promise": coordination.on_promise_deadline,
+    "idle": sleep.on_idle_timer,
+    "drain": sleep.on_drain_deadline,
+    "votes": sleep.on_votes_deadline,
+    "stops": sleep.on_stops_deadline,
+    "wake": wake.on_deadline,
+    "backoff": process.on_backoff,
+    "reprobe": outcomes.on_reprobe,
+}
+"""Every timer that the engine may set, and what its expiry does."""
+
+
+def _heard(turn: Turn, received: Received) -> None:
+    if received.sender in turn.state.known and received.sender != turn.me:
+        _MESSAGES[type(received.message)](turn, received.sender, received.message)
+
+
+def _worker_left(turn: Turn, left: WorkerLeft) -> None:
+    doors.on_worker_left(turn, left.worker)
+    for hosted in tuple(turn.state.hosted.values()):
+        sleep.consider_vote(turn, hosted)
+
+
+class Node:
+    """One node's engine. ``chart``: the compiled table, or the library's interpreter as the reference."""
+
+    __slots__ = ("_chart", "_now", "_state")
+
+    def __init__(self, config: Config, chart: Chart = TABLE) -> None:
+        self._state = State(config)
+        self._chart = chart
+        self._now = 0
+
+    def step(self, input: Input) -> Effects:
+        """Take one input; the effects are to be carried out in the order that ``protocol.effects`` documents."""
+        assert input.now >= self._now, f"time went back from {self._now} to {input.now}"
+        assert self._state.store or type(input) is Boot, "the first input is Boot"
+        self._now = input.now
+        turn = Turn(self._state, self._chart, input.now)
+        while (due := self._state.timers.expired(input.now)) is not None:
+            kind, key = due
+            _TIMERS[kind](turn, key)
+            self._settle(turn)
+        _INPUTS[type(input)](turn, input)
+        self._settle(turn)
+        return turn.effects()
+
+    @staticmethod
+    def _settle(turn: Turn) -> None:
+        """Handle what this node sent to itself, until nothing is left."""
+        while turn.inbox:
+            message: Message = turn.inbox.popleft()
+            _MESSAGES[type(message)](turn, turn.me, message)
+
+    @property
+    def deadline(self) -> int | None:
+        """When the next timer expires (µs): the driver sends a Tick then, at the latest."""
+        return self._state.timers.deadline
+
+    @property
+    def state(self) -> State:
+        """For invariants and tests; never to be changed from outside."""
+        return self._state
+
+    def databases(self, app: str) -> tuple[str, ...]:
+        """Names of the application's databases, sorted (R35): those that have been acknowledged."""
+        records = self._state.records.values()
+        return tuple(sorted({r.birth.name for r in records if r.birth.app == app and r.phase != "creating"}))
+
+    def view(self) -> tuple[DatabaseView, ...]:
+        """All databases that this node hosts, sorted by internal name."""
+        views = [
+            DatabaseView(
+                app=h.record.birth.app,
+                name=h.record.birth.name,
+                internal=h.internal,
+                incarnation=h.incarnation,
+                state=h.state,
+                phase=h.record.phase,
+                epoch=h.record.version.epoch,
+                promised=h.promise.epoch,
+                members=h.record.members,
+                seal=h.record.seal,
+                process=h.process,
+                run=h.run,
+                http=h.http,
+                raft=h.raft,
+                open=h.open,
+                waiting=len(h.waiters),
+                error=h.error,
+                decisions=tuple(h.decisions),
+            )
+            for h in self._state.hosted.values()
+        ]
+        return tuple(sorted(views, key=lambda view: view.internal))

@@ -1,0 +1,220 @@
+"""All the state of one node, as plain mutable values. Nothing outside ``Node.step`` changes them; each class says which part
+is durable (rebuilt from rows at boot) and which dies with the process, since laws depend on it (P32: a vote dies with its process).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+from attrs import Factory, define, frozen
+
+from protocol import limits
+from protocol.clocks import Context
+from protocol.effects import Decision, Problem
+from protocol.ids import Peer
+from protocol.messages import CreateAnswer, Purpose, Report, SleepReport
+from protocol.records import Attempt, Birth, Record
+from protocol.rows import EpochPromise, NamePromise
+from protocol.timers import Timers
+
+Process = Literal["none", "reserving", "starting", "ready", "snapshotting", "stopping"]
+"""This node's rqlited of one database. ``none``: its exit was observed, or it was never started."""
+
+ProbeFor = Literal["idle", "vote", "seal", "voters", "serve"]
+
+
+@frozen
+class Config:
+    """What an operator decides, fixed for a process's life. Times in microseconds.
+
+    ``peer``: this node's own id. ``host``: advertised with Raft ports. ``known``: peer ids of all known nodes, this one
+    among them. ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL."""
+
+    peer: Peer
+    host: str = "127.0.0.1"
+    known: tuple[Peer, ...] = ()
+    replication_factor: int = 3
+    hibernation_timeout: int = 60 * limits.SECOND
+    max_databases: int = 100
+    stop_timeout: int = 5 * limits.SECOND
+    wake_deadline: int = limits.WAKE_DEADLINE
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.replication_factor <= limits.MEMBERS:
+            raise ValueError(f"replication_factor {self.replication_factor} is not between 1 and {limits.MEMBERS}")
+        if self.known and self.peer not in self.known:
+            raise ValueError("a node knows itself: `known` must hold `peer`")
+
+
+@define
+class PromiseRound:
+    """As a coordinator: an epoch being asked for (P2). Volatile."""
+
+    epoch: int
+    purpose: Purpose
+    granted: set[Peer] = Factory(set)
+    refused: set[Peer] = Factory(set)
+
+
+@define
+class SleepRound:
+    """As a coordinator: one sleep under one promised epoch (P30–P34). Volatile: a successor asks for an epoch of its own."""
+
+    epoch: int
+    votes: dict[Peer, bool] = Factory(dict)
+    """Voter → whether its instance leads the Raft group."""
+    committed: bool = False
+    index: int = -1
+    reports: dict[Peer, SleepReport] = Factory(dict)
+
+
+@define
+class Hosted:
+    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``."""
+
+    record: Record
+    state: str
+    promise: EpochPromise
+    ticket: int
+    http: int = 0
+    raft: int = 0
+
+    # The process.
+    process: Process = "none"
+    run: int = 0
+    ready_at: int = 0
+    voters: tuple[str, ...] = ()
+    leader: bool = False
+    failures: int = 0
+    """Starts that failed, or runs that died young, since the last good one: what the backoff grows with."""
+    error: str = ""
+    problem: Problem = "instance-failed"
+    woken_at: int = 0
+
+    # The door.
+    generation: int = 0
+    open: bool = False
+    acks: dict[int, int] = Factory(dict)
+    """Worker → queries in flight, as acknowledged for the current generation (P30)."""
+    in_flight: dict[int, int] = Factory(dict)
+    last_used: int = 0
+    used_since_sample: bool = False
+    counter: int = 0
+
+    # Sleep, as a member.
+    closing: int = 0
+    """The epoch whose proposal closed the doors, or 0."""
+    vote: int = 0
+    """The epoch that this very process voted for, or 0: never durable (P32)."""
+    stopping: int = 0
+    """The epoch of the commit that this process obeys or has obeyed, until it wakes; or 0."""
+    wanted: bool = False
+    """A wake came after SIGTERM: start once the exit is observed (P32, P41)."""
+    folded: int = -1
+    """Applied index at the snapshot before the stop, or -1 when it failed (P34)."""
+
+    # As a coordinator.
+    round: PromiseRound | None = None
+    sleep: SleepRound | None = None
+    idle: set[Peer] = Factory(set)
+
+    waiters: list[int] = Factory(list)
+    discard: bool = False
+    probe: tuple[int, ProbeFor] = (0, "idle")
+    """The newest probe sent, and what for: the outcome of an older one says nothing any more."""
+    decisions: deque[Decision] = Factory(lambda: deque(maxlen=limits.DECISIONS_KEPT))
+
+    @property
+    def incarnation(self) -> str:
+        return self.record.birth.incarnation
+
+    @property
+    def internal(self) -> str:
+        return self.record.birth.internal
+
+    @property
+    def sleep_epoch(self) -> int:
+        """The epoch of the sleep that this member is in: of the commit it obeys, else of the record (P40)."""
+        return self.stopping or self.record.version.epoch
+
+
+@define
+class Pending:
+    """A name that clients of this node wait for, and the attempt that they wait with."""
+
+    app: str
+    name: str
+    attempt: Attempt
+    waiters: list[int] = Factory(list)
+
+
+@define
+class Creation:
+    """As a coordinator: one attempt to create a name. Volatile: a successor takes a higher attempt (P10)."""
+
+    app: str
+    name: str
+    internal: str
+    attempt: Attempt
+    replication_factor: int
+    begun: int
+    tries: int = 1
+    phase: Literal["gathering", "storing", "founding"] = "gathering"
+    requesters: set[Peer] = Factory(set)
+    answers: dict[Peer, CreateAnswer] = Factory(dict)
+    birth: Birth | None = None
+    stored: set[Peer] = Factory(set)
+    reports: dict[Peer, Report] = Factory(dict)
+
+
+@define
+class Lease:
+    """Ports reserved for an offer: ended by the confirm, by a failure, or by expiry (F2)."""
+
+    ticket: int
+    attempt: Attempt
+    internal: str
+    answer_to: Peer
+    answer: CreateAnswer
+    http: int = 0
+    raft: int = 0
+
+
+@define
+class State:
+    """A node."""
+
+    config: Config
+    store: str = ""
+    births: int = 0
+    entropy: bytes = b""
+    workers: set[int] = Factory(set)
+    records: dict[str, Record] = Factory(dict)
+    by_name: dict[str, list[str]] = Factory(dict)
+    """Internal name → living incarnations; more than one only after a split (P15)."""
+    context: Context = Factory(Context)
+    names: dict[str, NamePromise] = Factory(dict)
+    hosted: dict[str, Hosted] = Factory(dict)
+    pending: dict[str, Pending] = Factory(dict)
+    creations: dict[str, Creation] = Factory(dict)
+    leases: dict[int, Lease] = Factory(dict)
+    timers: Timers = Factory(Timers)
+    by_ticket: dict[int, str] = Factory(dict)
+    """Port ticket → the incarnation that holds it."""
+    tickets: int = 0
+    runs: int = 0
+    probes: int = 0
+
+    @property
+    def known(self) -> tuple[Peer, ...]:
+        return self.config.known or (self.config.peer,)
+
+    def living(self, internal: str) -> list[Record]:
+        return [self.records[incarnation] for incarnation in self.by_name.get(internal, ())]
+
+    def load(self) -> int:
+        """What counts against ``max_databases``: databases with a process, or on their way to one, and offers in flight
+        (F6). Sleeping ones count for nothing but disk (F49)."""
+        awake = sum(1 for hosted in self.hosted.values() if hosted.process != "none" or hosted.state != "hibernating")
+        return awake + len(self.leases)

@@ -1,0 +1,92 @@
+"""One turn: the narrow context that handlers get while ``Node.step`` runs, and the collector of its effects.
+
+The law kept here is the order of effects: whatever a handler writes is in the same batch as what it sends, and the batch
+is made durable first. A message to oneself is put in ``inbox`` and handled within the same step, which is safe for the
+same reason: nothing of the step is visible outside before all of its writes are durable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from protocol import codec
+from protocol.effects import Action, Answer, Decision, Effects, Problem, Send, Write
+from protocol.limits import DETAIL
+from protocol.messages import Message
+from protocol.rows import Seen
+from protocol.state import Hosted, State
+
+
+class Turn:
+    __slots__ = ("actions", "broadcasts", "chart", "decisions", "inbox", "now", "sends", "state", "writes")
+
+    def __init__(self, state: State, chart: Any, now: int) -> None:
+        self.state = state
+        self.chart = chart
+        self.now = now
+        self.writes: list[Write] = []
+        self.actions: list[Action] = []
+        self.sends: list[Send] = []
+        self.broadcasts: list[Message] = []
+        self.decisions: list[Decision] = []
+        self.inbox: deque[Message] = deque()
+
+    @property
+    def me(self) -> str:
+        return self.state.config.peer
+
+    def effects(self) -> Effects:
+        return Effects(
+            tuple(self.writes), tuple(self.actions), tuple(self.sends), tuple(self.broadcasts), tuple(self.decisions)
+        )
+
+    # What is made durable.
+
+    def write(self, key: str, row: Any) -> None:
+        self.writes.append(Write(key, codec.encode(row)))
+
+    def erase(self, key: str) -> None:
+        self.writes.append(Write(key, None))
+
+    def write_seen(self, row: Seen | None) -> None:
+        if row is not None:
+            self.write(f"seen/{row.store}", row)
+
+    # What is done and said.
+
+    def act(self, action: Action) -> None:
+        self.actions.append(action)
+
+    def answer(self, request: int, problem: Problem | None = None, detail: str = "") -> None:
+        self.actions.append(Answer(request, problem, detail[:DETAIL]))
+
+    def send(self, to: str, message: Message) -> None:
+        if to == self.me:
+            self.inbox.append(message)
+        else:
+            self.sends.append(Send(to, message))
+
+    def broadcast(self, message: Message) -> None:
+        """To every node, this one included."""
+        self.inbox.append(message)
+        if len(self.state.known) > 1:
+            self.broadcasts.append(message)
+
+    def decide(
+        self, event: str, hosted: Hosted | None = None, because: str = "", law: str = "", /, **fields: str | int | float
+    ) -> None:
+        """Note a decision with its reason; kept with the database too, to answer *why* later."""
+        name = hosted.internal if hosted is not None else str(fields.pop("database", ""))
+        decision = Decision(event, name, because, law, tuple(fields.items()))
+        self.decisions.append(decision)
+        if hosted is not None:
+            hosted.decisions.append(decision)
+
+    # When.
+
+    def after(self, kind: str, key: str, delay: int) -> None:
+        self.state.timers.set(kind, key, self.now + delay)
+
+    def cancel(self, kind: str, key: str) -> None:
+        self.state.timers.clear(kind, key)
