@@ -220,7 +220,7 @@ def compile_chart(machine: type[StateMachine]) -> tuple[Transition, ...]:
     """The rows of a declaration, in declaration order. Raises ChartError for what the table does not model."""
     rows: list[Transition] = []
     for state in machine.states_map.values():
-        if any(not spec.is_convention or hasattr(machine, str(spec.func)) for spec in (*state.enter, *state.exit)):
+        if _plain((*state.enter, *state.exit), state.id):
             raise ChartError(f"{state.id}: enter and exit callbacks are not modelled")
         if state.states:
             raise ChartError(f"{state.id}: nested states are not modelled")
@@ -282,7 +282,7 @@ class LibraryChart:
         place = _Place(state)
         machine = Lifecycle(model=place)
         try:
-            machine.send(event, facts=facts)
+            cast("Any", machine).send(event, facts=facts)
         except machine.TransitionNotAllowed:
             return None
         return place.state

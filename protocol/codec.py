@@ -11,7 +11,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
 import cbor2
@@ -59,13 +59,13 @@ class CodecError(ValueError):
 
 
 def _is_named_tuple(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+    return hasattr(kind, "_fields")
 
 
-def shape(kind: type) -> tuple[tuple[str, Any], ...]:
+def shape(kind: Any) -> tuple[tuple[str, Any], ...]:
     """(field name, type) of an encoded class, in wire order."""
     hints = get_type_hints(kind)
-    names = kind._fields if _is_named_tuple(kind) else tuple(f.name for f in attrs.fields(kind))  # type: ignore[attr-defined]
+    names: tuple[str, ...] = kind._fields if _is_named_tuple(kind) else tuple(f.name for f in attrs.fields(kind))
     return tuple((name, hints[name]) for name in names)
 
 
@@ -78,10 +78,9 @@ def _encoder(kind: Any) -> _Encoder | None:
     """A function from a value to what cbor2 encodes, or None where the value is encoded as it is."""
     if attrs.has(kind):
         parts = [(name, _encoder(hint)) for name, hint in shape(kind)]
-        plain = all(part is None for _, part in parts)
         getters = ", ".join(f"v.{name}" if part is None else f"e{i}(v.{name})" for i, (name, part) in enumerate(parts))
-        scope: dict[str, Any] = {} if plain else {f"e{i}": part for i, (_, part) in enumerate(parts) if part is not None}
-        return typing.cast(_Encoder, eval(f"lambda v: [{getters}]", scope))  # names come from our own classes only
+        scope: dict[str, Any] = {f"e{i}": part for i, (_, part) in enumerate(parts) if part is not None}
+        return cast("_Encoder", eval(f"lambda v: [{getters}]", scope))  # names come from our own classes only
     if _is_named_tuple(kind):
         assert all(_encoder(hint) is None for _, hint in shape(kind)), f"{kind} must hold plain values"
         return None
@@ -96,7 +95,7 @@ def _encoder(kind: Any) -> _Encoder | None:
     return None
 
 
-_ENCODERS: Final = {kind: (tag, typing.cast(_Encoder, _encoder(kind))) for tag, kind in TAGS.items()}
+_ENCODERS: Final = {kind: (tag, cast("_Encoder", _encoder(kind))) for tag, kind in TAGS.items()}
 
 
 def encode(value: Any) -> bytes:
@@ -115,15 +114,21 @@ def _fail(expected: str, value: object) -> Any:
     raise CodecError(f"expected {expected}, got {type(value).__name__}")
 
 
+def _array(value: Any, count: int | None, expected: str) -> list[Any]:
+    """The value as a list, of ``count`` items when that is given."""
+    if type(value) is not list or (count is not None and len(cast("list[Any]", value)) != count):
+        raise CodecError(f"expected {expected}, got {type(cast('object', value)).__name__}")
+    return cast("list[Any]", value)
+
+
 def _decoder(kind: Any) -> Callable[[Any], Any]:
     if attrs.has(kind) or _is_named_tuple(kind):
         fields = [(name, _decoder(hint)) for name, hint in shape(kind)]
-        count, label = len(fields), kind.__name__
+        count, expected = len(fields), f"{kind.__name__} of {len(fields)} fields"
 
         def build(value: Any) -> Any:
-            if type(value) is not list or len(value) != count:
-                return _fail(f"{label} of {count} fields", value)
-            return kind(*[decode_field(item) for (_, decode_field), item in zip(fields, value, strict=True)])
+            items = _array(value, count, expected)
+            return kind(*[decode_field(item) for (_, decode_field), item in zip(fields, items, strict=True)])
 
         return build
     origin, arguments = get_origin(kind), get_args(kind)
@@ -144,13 +149,12 @@ def _decoder(kind: Any) -> Callable[[Any], Any]:
 def _tuple_decoder(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         decode_item = _decoder(arguments[0])
-        return lambda v: tuple([decode_item(item) for item in v]) if type(v) is list else _fail("an array", v)
-    items = [_decoder(argument) for argument in arguments]
+        return lambda v: tuple([decode_item(item) for item in _array(v, None, "an array")])
+    decoders = [_decoder(argument) for argument in arguments]
 
     def build(value: Any) -> Any:
-        if type(value) is not list or len(value) != len(items):
-            return _fail(f"an array of {len(items)}", value)
-        return tuple([decode_item(item) for decode_item, item in zip(items, value, strict=True)])
+        items = _array(value, len(decoders), f"an array of {len(decoders)}")
+        return tuple([decode_item(item) for decode_item, item in zip(decoders, items, strict=True)])
 
     return build
 
@@ -163,9 +167,7 @@ def _decode(data: bytes, tags: typing.Container[int]) -> Any:
         outer = cbor2.loads(data)
     except (cbor2.CBORDecodeError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise CodecError(f"not CBOR: {type(error).__name__}") from error
-    if type(outer) is not list or len(outer) != 3:
-        raise CodecError("not a message: expected [version, tag, fields]")
-    version, tag, body = outer
+    version, tag, body = _array(outer, 3, "[version, tag, fields]")
     if version != VERSION:
         raise CodecError(f"version {version!r} is not spoken here (this node speaks {VERSION})")
     if type(tag) is not int or tag not in tags:
@@ -182,7 +184,7 @@ def decode(data: bytes) -> messages.Message:
     """The message of these bytes. Raises CodecError; never anything else."""
     if len(data) > limits.MESSAGE_BYTES:
         raise CodecError(f"{len(data)} bytes are above the bound of {limits.MESSAGE_BYTES}")
-    return typing.cast(messages.Message, _decode(data, WIRE))
+    return cast("messages.Message", _decode(data, WIRE))
 
 
 def decode_row(data: bytes) -> Any:

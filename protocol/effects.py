@@ -158,19 +158,7 @@ class Answer:
     detail: str = ""
 
 
-Action = (
-    ReservePorts
-    | HoldPort
-    | ReleasePorts
-    | Start
-    | Probe
-    | Snapshot
-    | Terminate
-    | Trash
-    | Door
-    | Forget
-    | Answer
-)
+Action = ReservePorts | HoldPort | ReleasePorts | Start | Probe | Snapshot | Terminate | Trash | Door | Forget | Answer
 
 
 @frozen

@@ -124,13 +124,25 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     WakeIntent: wake.on_intent,
 }
 
+
+def _heard(turn: Turn, received: Received) -> None:
+    if received.sender in turn.state.known and received.sender != turn.me:
+        _MESSAGES[type(received.message)](turn, received.sender, received.message)
+
+
+def _worker_left(turn: Turn, left: WorkerLeft) -> None:
+    doors.on_worker_left(turn, left.worker)
+    for hosted in tuple(turn.state.hosted.values()):
+        sleep.consider_vote(turn, hosted)
+
+
 _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
     Boot: boot.on_boot,
     Tick: lambda _turn, _tick: None,
-    Received: lambda turn, received: _heard(turn, received),
+    Received: _heard,
     Ask: serving.on_ask,
     WorkerJoined: lambda turn, joined: doors.on_worker_joined(turn, joined.worker),
-    WorkerLeft: lambda turn, left: _worker_left(turn, left),
+    WorkerLeft: _worker_left,
     DoorAck: serving.on_door_ack,
     Used: serving.on_used,
     PortsReserved: outcomes.on_ports_reserved,
@@ -156,17 +168,6 @@ _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "reprobe": outcomes.on_reprobe,
 }
 """Every timer that the engine may set, and what its expiry does."""
-
-
-def _heard(turn: Turn, received: Received) -> None:
-    if received.sender in turn.state.known and received.sender != turn.me:
-        _MESSAGES[type(received.message)](turn, received.sender, received.message)
-
-
-def _worker_left(turn: Turn, left: WorkerLeft) -> None:
-    doors.on_worker_left(turn, left.worker)
-    for hosted in tuple(turn.state.hosted.values()):
-        sleep.consider_vote(turn, hosted)
 
 
 class Node:

@@ -35,14 +35,14 @@ class Stamp(NamedTuple):
 
     generation: int
     term: int
-    index: int
+    commit: int
 
 
 class Seal(NamedTuple):
-    """All members stopped cleanly in ``epoch`` with everything up to applied ``index`` folded in (P34)."""
+    """All members stopped cleanly in ``epoch`` with everything up to index ``applied`` folded in (P34)."""
 
     epoch: int
-    index: int
+    applied: int
 
 
 @frozen

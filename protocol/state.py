@@ -53,8 +53,8 @@ class PromiseRound:
 
     epoch: int
     purpose: Purpose
-    granted: set[Peer] = Factory(set)
-    refused: set[Peer] = Factory(set)
+    granted: set[Peer] = Factory(set[Peer])
+    refused: set[Peer] = Factory(set[Peer])
 
 
 @define
@@ -62,11 +62,11 @@ class SleepRound:
     """As a coordinator: one sleep under one promised epoch (P30–P34). Volatile: a successor asks for an epoch of its own."""
 
     epoch: int
-    votes: dict[Peer, bool] = Factory(dict)
+    votes: dict[Peer, bool] = Factory(dict[Peer, bool])
     """Voter → whether its instance leads the Raft group."""
     committed: bool = False
     index: int = -1
-    reports: dict[Peer, SleepReport] = Factory(dict)
+    reports: dict[Peer, SleepReport] = Factory(dict[Peer, SleepReport])
 
 
 @define
@@ -95,9 +95,9 @@ class Hosted:
     # The door.
     generation: int = 0
     open: bool = False
-    acks: dict[int, int] = Factory(dict)
+    acks: dict[int, int] = Factory(dict[int, int])
     """Worker → queries in flight, as acknowledged for the current generation (P30)."""
-    in_flight: dict[int, int] = Factory(dict)
+    in_flight: dict[int, int] = Factory(dict[int, int])
     last_used: int = 0
     used_since_sample: bool = False
     counter: int = 0
@@ -117,9 +117,9 @@ class Hosted:
     # As a coordinator.
     round: PromiseRound | None = None
     sleep: SleepRound | None = None
-    idle: set[Peer] = Factory(set)
+    idle: set[Peer] = Factory(set[Peer])
 
-    waiters: list[int] = Factory(list)
+    waiters: list[int] = Factory(list[int])
     discard: bool = False
     probe: tuple[int, ProbeFor] = (0, "idle")
     """The newest probe sent, and what for: the outcome of an older one says nothing any more."""
@@ -146,7 +146,7 @@ class Pending:
     app: str
     name: str
     attempt: Attempt
-    waiters: list[int] = Factory(list)
+    waiters: list[int] = Factory(list[int])
 
 
 @define
@@ -161,11 +161,11 @@ class Creation:
     begun: int
     tries: int = 1
     phase: Literal["gathering", "storing", "founding"] = "gathering"
-    requesters: set[Peer] = Factory(set)
-    answers: dict[Peer, CreateAnswer] = Factory(dict)
+    requesters: set[Peer] = Factory(set[Peer])
+    answers: dict[Peer, CreateAnswer] = Factory(dict[Peer, CreateAnswer])
     birth: Birth | None = None
-    stored: set[Peer] = Factory(set)
-    reports: dict[Peer, Report] = Factory(dict)
+    stored: set[Peer] = Factory(set[Peer])
+    reports: dict[Peer, Report] = Factory(dict[Peer, Report])
 
 
 @define
@@ -189,18 +189,18 @@ class State:
     store: str = ""
     births: int = 0
     entropy: bytes = b""
-    workers: set[int] = Factory(set)
-    records: dict[str, Record] = Factory(dict)
-    by_name: dict[str, list[str]] = Factory(dict)
+    workers: set[int] = Factory(set[int])
+    records: dict[str, Record] = Factory(dict[str, Record])
+    by_name: dict[str, list[str]] = Factory(dict[str, list[str]])
     """Internal name → living incarnations; more than one only after a split (P15)."""
     context: Context = Factory(Context)
-    names: dict[str, NamePromise] = Factory(dict)
-    hosted: dict[str, Hosted] = Factory(dict)
-    pending: dict[str, Pending] = Factory(dict)
-    creations: dict[str, Creation] = Factory(dict)
-    leases: dict[int, Lease] = Factory(dict)
+    names: dict[str, NamePromise] = Factory(dict[str, NamePromise])
+    hosted: dict[str, Hosted] = Factory(dict[str, Hosted])
+    pending: dict[str, Pending] = Factory(dict[str, Pending])
+    creations: dict[str, Creation] = Factory(dict[str, Creation])
+    leases: dict[int, Lease] = Factory(dict[int, Lease])
     timers: Timers = Factory(Timers)
-    by_ticket: dict[int, str] = Factory(dict)
+    by_ticket: dict[int, str] = Factory(dict[int, str])
     """Port ticket → the incarnation that holds it."""
     tickets: int = 0
     runs: int = 0

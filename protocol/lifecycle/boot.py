@@ -25,8 +25,8 @@ def on_boot(turn: Turn, boot: Boot) -> None:
     state.entropy = boot.entropy
     loaded: dict[type, list[Any]] = {}
     for _key, value in boot.rows:
-        row = codec.decode_row(value)
-        loaded.setdefault(type(row), []).append(row)
+        row: object = codec.decode_row(value)
+        loaded.setdefault(row.__class__, []).append(row)
     identity: list[Identity] = loaded.get(rows.Identity, [])
     if identity:
         state.store, state.births = identity[0].store, identity[0].births

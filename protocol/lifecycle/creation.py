@@ -173,7 +173,9 @@ def on_birth_answer(turn: Turn, sender: Peer, message: BirthAnswer) -> None:
     if creation is None or creation.phase != "storing":
         return
     if not message.stored:
-        turn.decide("creation superseded", None, f"{sender} promised the name higher", "P11", database=creation.internal)
+        turn.decide(
+            "creation superseded", None, f"{sender} promised the name higher", "P11", database=creation.internal
+        )
         _end(turn, creation)
         return
     creation.stored.add(sender)

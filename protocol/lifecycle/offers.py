@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from protocol import directory, limits, promises
+from protocol import directory, limits
 from protocol.effects import ReleasePorts, ReservePorts
 from protocol.ids import DatabaseName, Peer
 from protocol.lifecycle import process

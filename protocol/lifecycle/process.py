@@ -58,7 +58,7 @@ def start_elsewhere(turn: Turn, hosted: Hosted, epoch: int) -> None:
     assert record is not None
     moved = evolve(member, raft=hosted.raft)
     members = tuple(moved if one is member else one for one in hosted.record.members)
-    stamp = Stamp(record.stamp.generation, record.stamp.term, record.stamp.index + 1)
+    stamp = Stamp(record.stamp.generation, record.stamp.term, record.stamp.commit + 1)
     turn.broadcast(RecordNews(evolve(record, members=members, stamp=stamp)))
     others = tuple(one.address for one in members if one is not moved)
     alone = ((moved.node_id(hosted.incarnation), moved.address),) if not others else None
@@ -79,9 +79,7 @@ def launch(
     hosted.process = "starting"
     node_id = member.node_id(hosted.incarnation)
     birth = hosted.record.birth
-    turn.act(
-        Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, hosted.http, hosted.raft, join, peers)
-    )
+    turn.act(Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, hosted.http, hosted.raft, join, peers))
 
 
 def probe(turn: Turn, hosted: Hosted, purpose: ProbeFor) -> None:
@@ -111,7 +109,6 @@ def on_backoff(turn: Turn, incarnation: str) -> None:
     hosted = turn.state.hosted.get(incarnation)
     if hosted is not None and hosted.state == "waking" and hosted.process == "none":
         spend_and_begin(turn, hosted)
-
 
 
 def bury(turn: Turn, hosted: Hosted) -> None:

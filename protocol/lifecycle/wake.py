@@ -60,7 +60,9 @@ def on_deadline(turn: Turn, incarnation: str) -> None:
         return
     seconds = turn.state.config.wake_deadline / limits.SECOND
     reason = hosted.error or "rqlited did not answer a strong read"
-    complain(hosted, "wake-timeout" if not hosted.error else "instance-failed", f"not awake after {seconds:g} s: {reason}")
+    complain(
+        hosted, "wake-timeout" if not hosted.error else "instance-failed", f"not awake after {seconds:g} s: {reason}"
+    )
     give_up(turn, hosted)
 
 
