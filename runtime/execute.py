@@ -1,0 +1,236 @@
+"""Carries out what the engine wants. Law: one step's effects happen in the order that :mod:`protocol.effects` documents, each
+begun without waiting for the outcome of the one before; every outcome goes back as an input, exactly once, whatever
+happened. Nothing is decided here.
+
+Each start of an rqlited is one task that ends with exactly one InstanceExited; probes and snapshots are tasks that always
+report. What the engine was told and told us is logged at level ``debug`` as well: the decisions alone say why, these say when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import structlog
+import trio
+
+from protocol import effects, inputs
+from protocol.messages import Message
+from runtime import directories
+from runtime.gateway import frames
+from runtime.gateway.host import GatewayHost
+from runtime.ports import Ports, PortsExhausted
+from runtime.rqlited import StartSpec, Supervisor
+
+PROBE_TIMEOUT: Final = 5.0
+"""Seconds for a probe: longer means that rqlited cannot be asked now, which the engine takes as activity."""
+SNAPSHOT_TIMEOUT: Final = 8.0
+"""Seconds for a snapshot, below the engine's ``SNAPSHOT_WINDOW`` (asserted in the tests)."""
+
+log = structlog.stdlib.get_logger("node")
+
+
+class Transport(Protocol):
+    """What carries messages to other nodes. Never waits, never reports loss: loss is the protocol's business."""
+
+    def send(self, to: str, message: Message) -> None: ...
+
+    def broadcast(self, message: Message) -> None: ...
+
+
+class Executor:
+    """``feed``: :meth:`runtime.driver.Driver.feed`. ``instances``: the nursery in which rqlited tasks live, which outlives the
+    driver's. ``names``: the living databases of an application (R35). ``transport``: None while this node knows no other."""
+
+    def __init__(
+        self,
+        *,
+        feed: Callable[[inputs.Input], None],
+        instances: trio.Nursery,
+        supervisor: Supervisor,
+        ports: Ports,
+        gateway: GatewayHost,
+        names: Callable[[str], tuple[str, ...]],
+        data_dir: Path,
+        host: str = "127.0.0.1",
+        transport: Transport | None = None,
+    ) -> None:
+        self._feed = feed
+        self._instances = instances
+        self._supervisor = supervisor
+        self._ports = ports
+        self._gateway = gateway
+        self._names = names
+        self._data_dir = data_dir
+        self._host = host
+        self._transport = transport
+        self._do: dict[type, Callable[[Any], None]] = {
+            effects.ReservePorts: self._reserve,
+            effects.HoldPort: self._hold,
+            effects.ReleasePorts: self._release,
+            effects.Start: self._start,
+            effects.Probe: self._probe,
+            effects.Snapshot: self._snapshot,
+            effects.Terminate: self._terminate,
+            effects.Trash: self._trash,
+            effects.Door: self._door,
+            effects.Forget: self._forget,
+            effects.Answer: self._answer,
+        }
+
+    def carry_out(self, wanted: effects.Effects) -> None:
+        """All of one step but its writes, which are durable by now."""
+        for action in wanted.actions:
+            log.debug("action", **_fields(action))
+            self._do[type(action)](action)
+        if self._transport is not None:
+            for each in wanted.sends:
+                self._transport.send(each.to, each.message)
+            for message in wanted.broadcasts:
+                self._transport.broadcast(message)
+        for decision in wanted.decisions:
+            render(decision)
+
+    def deliver(self, frame: frames.FromWorker) -> None:
+        """A frame of a gateway worker: the engine's input, or a question that is answered from what is known."""
+        match frame:
+            case frames.WorkerJoined(worker):
+                self._tell(inputs.WorkerJoined(0, worker))
+            case frames.WorkerLeft(worker):
+                self._tell(inputs.WorkerLeft(0, worker))
+            case frames.Ask(_, request, app, name, _):
+                self._tell(inputs.Ask(0, request, app, name))
+            case frames.ListNames(_, request, app):
+                self._gateway.names(request, self._names(app))
+            case frames.DoorAck(worker, incarnation, generation, in_flight):
+                self._tell(inputs.DoorAck(0, worker, incarnation, generation, in_flight))
+            case frames.Used(worker, incarnation, count, in_flight):
+                self._tell(inputs.Used(0, worker, incarnation, count, in_flight))
+
+    def _tell(self, outcome: inputs.Input) -> None:
+        log.debug("outcome", **_fields(outcome))
+        self._feed(outcome)
+
+    # Ports.
+
+    def _reserve(self, action: effects.ReservePorts) -> None:
+        try:
+            http, raft = self._ports.reserve(action.ticket, action.http, action.raft)
+        except PortsExhausted as error:
+            self._tell(inputs.PortsRefused(0, action.ticket, str(error)))
+        else:
+            self._tell(inputs.PortsReserved(0, action.ticket, http, raft))
+
+    def _hold(self, action: effects.HoldPort) -> None:
+        self._ports.hold(action.ticket, action.raft)
+
+    def _release(self, action: effects.ReleasePorts) -> None:
+        self._ports.release(action.ticket, http=action.http, raft=action.raft)
+
+    # rqlited.
+
+    def _start(self, action: effects.Start) -> None:
+        self._instances.start_soon(self._run, action, name=f"rqlited {action.internal} run {action.run}")
+
+    async def _run(self, action: effects.Start) -> None:
+        spec = StartSpec(
+            name=action.internal,
+            incarnation=action.incarnation,
+            run=action.run,
+            node_id=action.node_id,
+            http_port=action.http,
+            raft_port=action.raft,
+            host=self._host,
+            mode=action.mode,
+            join=action.join,
+            peers=action.peers,
+        )
+
+        def on_ready(ready: Any) -> None:
+            self._tell(
+                inputs.InstanceReady(
+                    0, action.incarnation, action.run, ready.applied_index, ready.voters, ready.leader, ready.counter
+                )
+            )
+
+        ended = await self._supervisor.run(spec, on_ready)
+        self._tell(
+            inputs.InstanceExited(
+                0, action.incarnation, action.run, ended.code, ended.cause, ended.detail, ended.wal_empty
+            )
+        )
+
+    def _probe(self, action: effects.Probe) -> None:
+        self._instances.start_soon(self._ask_rqlited, action)
+
+    async def _ask_rqlited(self, action: effects.Probe) -> None:
+        seen = await self._supervisor.probe(action.incarnation, strong=action.strong, timeout=PROBE_TIMEOUT)
+        self._tell(
+            inputs.Probed(
+                0,
+                action.incarnation,
+                action.run,
+                action.token,
+                seen.ok,
+                seen.counter,
+                seen.applied_index,
+                seen.leader,
+                seen.voters,
+                seen.error,
+            )
+        )
+
+    def _snapshot(self, action: effects.Snapshot) -> None:
+        self._instances.start_soon(self._fold, action)
+
+    async def _fold(self, action: effects.Snapshot) -> None:
+        taken = await self._supervisor.snapshot(action.incarnation, SNAPSHOT_TIMEOUT)
+        self._tell(
+            inputs.Snapshotted(0, action.incarnation, action.run, taken.ok, taken.applied_index, taken.error)
+        )
+
+    def _terminate(self, action: effects.Terminate) -> None:
+        self._supervisor.terminate(action.incarnation, action.run, action.kill_after / 1e6)
+
+    def _trash(self, action: effects.Trash) -> None:
+        try:
+            directories.trash(self._data_dir, action.internal, action.incarnation)
+        except OSError as error:
+            # The data stays where it is: nothing of ours will use that incarnation again, and nothing is lost.
+            log.warning("not moved to the trash", database=action.internal, because=str(error))
+
+    # The gateway.
+
+    def _door(self, action: effects.Door) -> None:
+        self._gateway.door(
+            action.worker,
+            incarnation=action.incarnation,
+            app=action.app,
+            name=action.name,
+            generation=action.generation,
+            open=action.open,
+            url=f"http://127.0.0.1:{action.http}",  # rqlited's HTTP binds to loopback alone
+        )
+
+    def _forget(self, action: effects.Forget) -> None:
+        self._gateway.forget(action.incarnation)
+
+    def _answer(self, action: effects.Answer) -> None:
+        error = None if action.problem is None else frames.Problem(action.problem, action.detail)
+        self._gateway.answer(frames.Request(action.request), error)
+
+
+def render(decision: effects.Decision) -> None:
+    """One log line of a decision: the event of R60, its fields, and the reason and law that it followed."""
+    fields: dict[str, str | int | float] = dict(decision.fields)
+    for name, text in (("database", decision.database), ("because", decision.because), ("law", decision.law)):
+        if text:
+            fields[name] = text
+    log.info(decision.event, **fields)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    fields = {name: getattr(value, name) for name in value.__slots__ if not name.startswith("__") and name != "now"}
+    return {"kind": type(value).__name__, **fields}
