@@ -1,0 +1,363 @@
+"""The supervisor of this node's rqlited children. The laws kept here: one process for a directory, ever (F45, F61); a run
+has exactly one :class:`Exit`, given when the process is reaped, so none is left as a zombie (F60); ready means that a strong
+read passed, nothing less (F12); cancellation ends the process before it is heard of outside.
+
+How a start becomes fast: nothing here waits by the clock. rqlited says on stderr when its HTTP serves and when a leader is
+known; each of these lines triggers a strong read at once, and a slow poll behind them covers versions that say it
+otherwise. The marker is forced to the disk while rqlited starts, and is durable before anyone hears of readiness.
+
+stderr is a pipe whose reading end the child holds too, as its stdin: when this node is killed, a line that the orphan logs
+is not a SIGPIPE that crashes it in the middle of its orderly stop.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import trio
+from attrs import define, field, frozen
+
+from runtime import processes, rqlited_orphans
+from runtime.directories import Directories, Instance, make_durable
+from runtime.processes import Resources
+from runtime.rqlite_http import RqliteError, RqliteHttp
+from runtime.rqlited_binary import Binary
+from runtime.rqlited_exit import DETAIL, Cause, Exit, cause_of
+from runtime.rqlited_orphans import Orphan
+from runtime.rqlited_start import DataMissing, StartSpec, Timers, arguments, environment, prepare
+
+__all__ = ["Exit", "Orphan", "Probe", "Ready", "Snapshot", "StartSpec", "Supervisor", "Timers"]
+
+_POLL: Final = 0.02
+"""Seconds between strong reads while no line of rqlited's triggers one: below 2 % of a core."""
+_POLL_AFTER_LINE: Final = 0.002
+_EAGER: Final = 25
+"""So many reads at the short distance after a line: the leader is known, its first entry is not yet committed."""
+_READ_TIMEOUT: Final = 10.0
+"""Seconds for one strong read while starting: replaying a long log may hold it up."""
+_LINES: Final = 40
+_LINE: Final = 400
+_CHUNK: Final = 65536
+_LAST_LINES: Final = 0.5
+"""Seconds to read what an ended process still left in the pipe."""
+_CUES: Final = (b"is now Leader", b"HTTP API available", b"service listening on")
+
+
+@frozen
+class Ready:
+    """A strong read passed. ``applied_index``: this member's own, ``voters``: node ids, sorted. On a follower the read was
+    answered by the leader: whether this member has caught up is read from its index."""
+
+    http_url: str
+    applied_index: int
+    voters: tuple[str, ...]
+    leader: bool
+    pid: int
+
+
+@frozen
+class Probe:
+    """``counter``: client requests that rqlited counted, without our own probes; a restart makes it go back. A probe of ours
+    that timed out may be counted as one of theirs: that errs on the side of *busy* (F40)."""
+
+    ok: bool
+    counter: int = 0
+    applied_index: int = 0
+    leader: bool = False
+    voters: tuple[str, ...] = ()
+    error: str = ""
+
+
+@frozen
+class Snapshot:
+    """``ok``: the WAL is folded into the database file, up to ``applied_index`` (P34)."""
+
+    ok: bool
+    applied_index: int = 0
+    error: str = ""
+
+
+@define(eq=False)
+class _Live:
+    """One run between its start and its exit."""
+
+    spec: StartSpec
+    http: RqliteHttp
+    process: trio.Process | None = None
+    ready: bool = False
+    own: int = 0  # requests of ours that rqlited has counted
+    terminated: bool = False
+    killed: bool = False
+    trouble: str = ""  # our own files failed: the run ends as a fault of the disk
+    patience: trio.CancelScope = field(factory=trio.CancelScope)  # ends at the deadline for SIGKILL
+    cue: trio.Event = field(factory=trio.Event)
+    said: deque[str] = field(factory=lambda: deque[str](maxlen=_LINES))
+    probing: trio.Lock = field(factory=trio.Lock)  # else one probe's read looks like traffic to another
+
+    async def strong_read(self, within: float) -> None:
+        try:
+            await self.http.strong_read(within)
+        except RqliteError as error:
+            if error.heard:
+                self.own += 1
+            raise
+        self.own += 1
+
+
+class Supervisor:
+    """Starts, watches and ends rqlited processes. All methods belong to one trio thread.
+
+    ``heartbeat_timeout``: Raft's, seconds, where a start names no other. ``stop_timeout``: seconds from SIGTERM to SIGKILL
+    where no deadline is given (orphans). ``extra_environment``: GOMAXPROCS, GOMEMLIMIT and the like.
+    ``on_line``: told each line of a child's stderr, with its incarnation."""
+
+    def __init__(
+        self,
+        binary: Binary,
+        directories: Directories,
+        *,
+        heartbeat_timeout: float = 0.25,
+        stop_timeout: float = 5.0,
+        extra_environment: Mapping[str, str] | None = None,
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._binary = binary
+        self._directories = directories
+        self._timers = Timers(heartbeat_timeout)
+        self._stop_timeout = stop_timeout
+        self._environment = environment(extra_environment or {})
+        self._on_line = on_line
+        self._live: dict[str, _Live] = {}
+
+    async def sweep_orphans(self) -> tuple[Orphan, ...]:
+        """At the start of a node, before the first :meth:`run`: stop what an earlier process of it left running."""
+        assert not self._live, "the sweep would stop our own children"
+        return await rqlited_orphans.sweep(self._directories, self._stop_timeout)
+
+    async def run(self, spec: StartSpec, on_ready: Callable[[Ready], None]) -> Exit:
+        """The whole life of one run, from files to reaped process. ``on_ready`` is called at most once. Cancelled, it
+        kills and reaps the process first."""
+        if spec.incarnation in self._live:
+            refused = f"refused: run {self._live[spec.incarnation].spec.run} of this directory has not ended"
+            return Exit(spec.run, None, "crashed", refused, wal_empty=False)
+        live = self._live[spec.incarnation] = _Live(spec, RqliteHttp(spec.host, spec.http_port))
+        try:
+            return await self._run(live, on_ready)
+        finally:
+            del self._live[spec.incarnation]
+            live.http.close()
+
+    async def _run(self, live: _Live, on_ready: Callable[[Ready], None]) -> Exit:
+        spec = live.spec
+
+        def never(cause: Cause, detail: str, place: Instance | None = None) -> Exit:
+            return Exit(spec.run, None, cause, detail[:DETAIL], place is not None and place.wal_empty)
+
+        try:
+            place = self._directories.instance(spec.name, spec.incarnation)
+            if orphans := rqlited_orphans.living(place):
+                return never("crashed", f"refused: process {orphans[0].pid} already runs on this directory")
+            prepare(self._directories, spec)
+            rqlited_orphans.record(place, spec.run, str(self._binary.path), None)
+        except DataMissing as error:
+            return never("data_missing", str(error))
+        except OSError as error:
+            return never("disk", f"{error.strerror}: {error.filename}")
+        try:
+            stderr = await self._spawn(live, place)
+        except OSError as error:
+            rqlited_orphans.erase(place)
+            return never("binary_missing", f"{self._binary.path}: {error.strerror}", place)
+        assert live.process is not None
+        try:
+            try:
+                identity = processes.identity(live.process.pid)
+                if identity is not None:  # None: it has ended already
+                    rqlited_orphans.record(place, spec.run, str(self._binary.path), identity)
+            except OSError as error:
+                self._give_up(live, error)
+            self._signal(live)  # a stop that came before there was a process to be told
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._enforce, live)
+                nursery.start_soon(self._await_ready, live, place, on_ready)
+                drained = trio.Event()
+                nursery.start_soon(self._drain, live, stderr, drained)
+                await live.process.wait()
+                with trio.move_on_after(_LAST_LINES):
+                    await drained.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                if live.process.returncode is None:
+                    live.killed = True
+                    live.process.kill()
+                await live.process.wait()
+                await stderr.aclose()
+            rqlited_orphans.erase(place)
+        assert live.process.returncode is not None
+        code = live.process.returncode
+        if live.trouble:
+            return Exit(spec.run, code, "disk", live.trouble[:DETAIL], place.wal_empty)
+        cause, detail = cause_of(code, tuple(live.said), terminated=live.terminated, killed=live.killed)
+        return Exit(spec.run, code, cause, detail, place.wal_empty)
+
+    async def _spawn(self, live: _Live, place: Instance) -> trio.lowlevel.FdStream:
+        timers = Timers(live.spec.heartbeat) if live.spec.heartbeat else self._timers
+        reading, writing = os.pipe()
+        try:
+            # Shielded: a process that was made but never returned to us would be nobody's.
+            with trio.CancelScope(shield=True):
+                live.process = await trio.lowlevel.open_process(
+                    arguments(self._binary, live.spec, timers, place.rqlite),
+                    stdin=reading,
+                    stdout=subprocess.DEVNULL,
+                    stderr=writing,
+                    env=self._environment,
+                    start_new_session=True,  # Ctrl-C is for the node alone, which then stops its children in order
+                )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        return trio.lowlevel.FdStream(reading)
+
+    async def _drain(self, live: _Live, stderr: trio.lowlevel.FdStream, drained: trio.Event) -> None:
+        """Read stderr as long as there is any: a pipe that nobody reads stops rqlited when it is full."""
+        rest = b""
+        while chunk := await stderr.receive_some(_CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._heard(live, line)
+            rest = rest[-_CHUNK:]
+        if rest:
+            self._heard(live, rest)
+        drained.set()
+
+    def _heard(self, live: _Live, line: bytes) -> None:
+        text = line[:_LINE].decode(errors="replace").rstrip()
+        live.said.append(text)
+        if any(cue in line for cue in _CUES):
+            live.cue.set()
+        if self._on_line is not None:
+            self._on_line(live.spec.incarnation, text)
+
+    async def _await_ready(self, live: _Live, place: Instance, on_ready: Callable[[Ready], None]) -> None:
+        assert live.process is not None
+        spec = live.spec
+        async with trio.open_nursery() as nursery:
+            if spec.mode != "restart":
+                nursery.start_soon(self._force_marker, live, place)
+            eager = 0
+            while True:
+                try:
+                    await live.strong_read(_READ_TIMEOUT)
+                    store = await live.http.store(_READ_TIMEOUT)
+                    break
+                except RqliteError:
+                    with trio.move_on_after(_POLL_AFTER_LINE if eager > 0 else _POLL):
+                        await live.cue.wait()
+                    eager -= 1
+                    if live.cue.is_set():
+                        live.cue, eager = trio.Event(), _EAGER
+        live.ready = True
+        host = f"[{spec.host}]" if ":" in spec.host else spec.host
+        url = f"http://{host}:{spec.http_port}"
+        on_ready(Ready(url, store.fsm_index, store.voters, store.leads, live.process.pid))
+
+    async def _force_marker(self, live: _Live, place: Instance) -> None:
+        try:
+            await trio.to_thread.run_sync(make_durable, place)
+        except OSError as error:
+            self._give_up(live, error)
+            await trio.sleep_forever()  # never ready; the process is about to end
+
+    def _give_up(self, live: _Live, error: OSError) -> None:
+        live.trouble = f"{error.strerror}: {error.filename}"
+        live.killed = True
+        self._signal(live)
+
+    async def _enforce(self, live: _Live) -> None:
+        with live.patience:
+            await trio.sleep_forever()
+        live.killed = True
+        self._signal(live)
+
+    def _signal(self, live: _Live) -> None:
+        # trio's Process looks before it signals: a process that was reaped is not signalled again under a recycled pid.
+        if live.process is not None and live.killed:
+            live.process.kill()
+        elif live.process is not None and live.terminated:
+            live.process.terminate()
+
+    def terminate(self, incarnation: str, run: int, kill_after: float) -> None:
+        """SIGTERM now, SIGKILL ``kill_after`` seconds later. For another run than the present one: nothing. Again: the
+        earlier deadline holds."""
+        live = self._live.get(incarnation)
+        if live is None or live.spec.run != run:
+            return
+        live.patience.deadline = min(live.patience.deadline, trio.current_time() + max(0.0, kill_after))
+        if not live.terminated:
+            live.terminated = True
+            self._signal(live)
+
+    def kill(self, incarnation: str, run: int) -> None:
+        """SIGKILL now. For another run than the present one: nothing."""
+        live = self._live.get(incarnation)
+        if live is not None and live.spec.run == run:
+            live.killed = True
+            self._signal(live)
+
+    async def probe(self, incarnation: str, *, strong: bool = False, timeout: float = 2.0) -> Probe:  # noqa: ASYNC109 (the outcome is a value, not a cancellation)
+        """Counters and indexes of a running rqlited, after a strong read if asked. ``timeout``: seconds for all of it."""
+        live = self._live.get(incarnation)
+        if live is None or live.process is None:
+            return Probe(ok=False, error="not running")
+        deadline = trio.current_time() + timeout
+        try:
+            with trio.fail_at(deadline):
+                await live.probing.acquire()
+            try:
+                if strong:
+                    await live.strong_read(_left(deadline))
+                store = await live.http.store(_left(deadline))
+                counted = await live.http.requests_counted(_left(deadline))
+            finally:
+                live.probing.release()
+        except trio.TooSlowError:
+            return Probe(ok=False, error=f"an earlier probe still waits after {timeout:g} s")
+        except RqliteError as error:
+            return Probe(ok=False, error=str(error))
+        return Probe(True, counted - live.own, store.fsm_index, store.leads, store.voters)
+
+    async def snapshot(self, incarnation: str, timeout: float) -> Snapshot:  # noqa: ASYNC109 (as above)
+        """Fold the WAL in and read the applied index: what precedes a stop that shall leave a sealed file."""
+        live = self._live.get(incarnation)
+        if live is None or live.process is None:
+            return Snapshot(ok=False, error="not running")
+        deadline = trio.current_time() + timeout
+        try:
+            await live.http.snapshot(_left(deadline))
+            store = await live.http.store(_left(deadline))
+        except RqliteError as error:
+            return Snapshot(ok=False, error=str(error))
+        return Snapshot(True, store.fsm_index)
+
+    def pids(self) -> dict[str, int]:
+        """The processes that run, by incarnation."""
+        return {key: live.process.pid for key, live in self._live.items() if live.process is not None}
+
+    def resources(self) -> dict[str, Resources]:
+        """What each of them uses now."""
+        found = {key: processes.resources(pid) for key, pid in self.pids().items()}
+        return {key: value for key, value in found.items() if value is not None}
+
+
+def _left(deadline: float) -> float:
+    left = deadline - trio.current_time()
+    return max(0.001, left) if math.isfinite(left) else 60.0
