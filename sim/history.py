@@ -1,0 +1,105 @@
+"""What clients were told, and whether it stayed true. The laws kept here: every acknowledged write is in every read that began
+after its acknowledgement, and once only; a read never shows what was never written (F41, F86).
+
+Reads hand over a list that only grows, and how much of it they saw, so each row is looked at once and not once for each read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from typing import Final
+
+from sim.laws import Violation
+from sim.query import Query, Verdict
+
+SLOW: Final = 2_000_000
+"""A query that took longer (µs) is told in the story."""
+
+
+class History:
+    """One database's clients, over all its sleeps, crashes and restarts."""
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        self.sent: set[int] = set()
+        """Every value that a client ever wanted written."""
+        self.acknowledged = 0
+        self.answered = 0
+        self.asked = 0
+        self.failed: list[tuple[int, Query, Verdict, str]] = []
+        """(when, query, verdict, detail) of each that was not answered."""
+        self.slowest = 0
+        """The longest wait for an answer, µs."""
+        self._due: deque[tuple[int, int]] = deque()
+        """(acknowledged at, value), not yet seen in a read."""
+        self._confirmed: list[tuple[int, int]] = []
+        """The same, once a read has shown it."""
+        self._rows: list[int] = []
+        self._checked = 0
+        self._where: dict[int, int] = {}
+        """Value → its row, in the rows checked so far."""
+        self._high: list[tuple[int, int]] = []
+        """(acknowledged at, highest row of all acknowledged until then), growing in both: what an older read must hold."""
+
+    def wants(self, query: Query) -> None:
+        self.asked += 1
+        if query.writes:
+            self.sent.add(query.value)
+
+    def ended(self, query: Query, verdict: Verdict, detail: str, rows: list[int], count: int, now: int) -> None:
+        """A client was told. Raises Violation when that contradicts what clients were told before."""
+        if verdict != "ok":
+            self.failed.append((now, query, verdict, detail))
+            return
+        self.answered += 1
+        waited = now - query.begun
+        if waited > self.slowest:
+            self.slowest = waited
+        if query.writes:
+            self.acknowledged += 1
+            self._due.append((now, query.value))
+        else:
+            self.saw(rows, count, query.begun)
+
+    def saw(self, rows: list[int], count: int, begun: int) -> None:
+        """A read that began at ``begun`` saw the first ``count`` of ``rows``."""
+        if rows is not self._rows:
+            self._another_table(rows)
+        if count > self._checked:
+            self._look_at(count)
+        due = self._due
+        while due and due[0][0] <= begun:
+            at, value = due.popleft()
+            self._confirmed.append((at, value))
+            row = self._where.get(value)
+            if row is None:
+                raise Violation("F41", f"{self.database}: write {value}, acknowledged at {at} µs, is lost")
+            if not self._high or row > self._high[-1][1]:
+                self._high.append((at, row))
+        if self._high and count <= self._high[-1][1]:
+            self._older_read(count, begun)
+
+    def _look_at(self, count: int) -> None:
+        rows, where, sent = self._rows, self._where, self.sent
+        for row in range(self._checked, count):
+            value = rows[row]
+            if value not in sent:
+                raise Violation("F41", f"{self.database}: a read shows {value}, which nobody wrote")
+            if value in where:
+                raise Violation("F86", f"{self.database}: write {value} is there twice")
+            where[value] = row
+        self._checked = count
+
+    def _another_table(self, rows: list[int]) -> None:
+        """The table was rebuilt from other files: everything acknowledged so far has to be in it again."""
+        self._due = deque([*self._confirmed, *self._due])
+        self._confirmed.clear()
+        self._rows, self._checked, self._where, self._high = rows, 0, {}, []
+
+    def _older_read(self, count: int, begun: int) -> None:
+        """A read that others overtook: it must hold what had been acknowledged when *it* began."""
+        known = bisect_right(self._high, (begun, len(self._rows)))
+        if known and self._high[known - 1][1] >= count:
+            at = self._high[known - 1][0]
+            raise Violation("F41", f"{self.database}: a read begun at {begun} µs lacks a write acknowledged at {at} µs")

@@ -1,0 +1,12 @@
+"""What a broken law is in the simulator: an exception that ends the run where it happened, with the moment in its text."""
+
+from __future__ import annotations
+
+
+class Violation(Exception):
+    """A safety invariant does not hold. ``law``: the P- or F-number that was broken; ``what``: the facts of this case."""
+
+    def __init__(self, law: str, what: str) -> None:
+        super().__init__(f"{law}: {what}")
+        self.law = law
+        self.what = what

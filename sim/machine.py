@@ -1,0 +1,223 @@
+"""A machine: its system, its disk, its node's process with the gateway workers, and the rqlited processes, which outlive a
+killed node (F61). The law kept here is who dies with whom: a machine takes everything, a node its workers (by the end of
+their channel) and nothing else, a worker or an rqlited only itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from protocol.chart import Chart
+from protocol.effects import Start
+from protocol.ids import DatabaseName, InvalidName
+from protocol.inputs import Cause
+from protocol.node import Config
+from sim import timings
+from sim.checks import Checks
+from sim.disk import Disk
+from sim.gateway import Worker
+from sim.host import FOREIGN, Host
+from sim.process import NodeProcess
+from sim.query import Query
+from sim.rqlite import Rqlited
+from sim.streams import between
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+
+@frozen
+class Settings:
+    """How one machine is set up. Ranges are first and last port; times in µs."""
+
+    config: Config
+    workers: int = 1
+    http_ports: tuple[int, int] = (5001, 5999)
+    raft_ports: tuple[int, int] = (7001, 7999)
+    heartbeat: int = timings.HEARTBEAT
+    binary: bool = True
+
+
+class Machine:
+    def __init__(self, world: World, name: str, settings: Settings, chart: Chart) -> None:
+        self.world = world
+        self.name = name
+        self.settings = settings
+        self.schedule = world.schedule
+        self.streams = world.streams
+        self.trace = world.trace
+        self.moments = world.moments
+        self.checks: Checks = world.checks
+        self.disk = Disk(world.streams["disk"])
+        self.host = Host(world.schedule, world.streams["rqlite"], self.disk, settings.binary, settings.heartbeat)
+        self.processes: dict[int, Rqlited] = {}
+        """Pid → every rqlited that runs on this machine, whoever started it."""
+        self.workers: dict[int, Worker] = {}
+        """Number → every worker process that lives, joined or not."""
+        self.node: NodeProcess | None = None
+        self._chart = chart
+        self._workers = 0
+        self._internals: dict[str, str] = {}
+
+    # The node's process.
+
+    def start_node(self) -> None:
+        """Start the node: it stops what an earlier process left behind, then boots its engine (F61)."""
+        if self.node is not None and self.node.alive:
+            return
+        self.node = NodeProcess(self, self.settings.config, self._chart)
+        self.schedule.after(between(self.streams["node"], timings.NODE_UP), self._sweep, self.node)
+
+    def _sweep(self, node: NodeProcess) -> None:
+        if not node.alive:
+            return
+        if self.processes:
+            for rqlited in list(self.processes.values()):
+                if rqlited.sentenced:
+                    rqlited.kill()
+                else:
+                    rqlited.terminate("orphan")
+            self.schedule.after(self.settings.config.stop_timeout, self._sweep_hard, node)
+            self.schedule.after(10_000, self._sweep_wait, node)
+        else:
+            self._boot(node)
+
+    def _sweep_hard(self, node: NodeProcess) -> None:
+        if node.alive and not node.booted:
+            for rqlited in list(self.processes.values()):
+                rqlited.kill()
+
+    def _sweep_wait(self, node: NodeProcess) -> None:
+        if self.processes and node.alive:
+            self.schedule.after(10_000, self._sweep_wait, node)
+        elif node.alive:
+            self._boot(node)
+
+    def _boot(self, node: NodeProcess) -> None:
+        for _ in range(self.settings.workers):
+            self.start_worker(node)
+        node.boot()
+
+    def kill_node(self) -> None:
+        """SIGKILL of the node: its workers see the end of their channel, its rqlited live on, its store may have been amid a
+        commit."""
+        node = self.node
+        if node is None or not node.alive:
+            return
+        node.alive = False
+        self.disk.lose_unsynced()
+        for worker in list(self.workers.values()):
+            self.schedule.after(between(self.streams["gateway"], timings.WORKER_EOF), worker.die)
+
+    def pause_node(self) -> None:
+        """SIGSTOP: nothing is closed, so workers notice by their lease alone."""
+        node = self.node
+        if node is not None and node.alive and not node.paused:
+            node.pause()
+            self.schedule.after(timings.CHANNEL_LEASE, self._lapse, node)
+
+    def _lapse(self, node: NodeProcess) -> None:
+        if node.alive and node.paused:
+            for worker in self.workers.values():
+                worker.lapse()
+
+    def resume_node(self) -> None:
+        node = self.node
+        if node is not None and node.paused:
+            node.resume()
+            for worker in list(self.workers.values()):
+                self.schedule.after(between(self.streams["gateway"], timings.CHANNEL), worker.renew)
+
+    def crash(self) -> None:
+        """Power off: everything ends at once."""
+        self.kill_node()
+        for rqlited in list(self.processes.values()):
+            rqlited.kill("crashed")
+        for worker in list(self.workers.values()):
+            worker.die()
+        self.host.bound = {port: pid for port, pid in self.host.bound.items() if pid == FOREIGN}
+
+    # Workers.
+
+    def start_worker(self, node: NodeProcess) -> None:
+        self._workers += 1
+        self.workers[self._workers] = Worker(self, node, self._workers)
+
+    def worker_gone(self, worker: Worker) -> None:
+        """A worker's process ended: its node reaps it and starts another."""
+        del self.workers[worker.number]
+        took = between(self.streams["gateway"], timings.EXIT_SEEN)
+        self.schedule.after(took, self._reap_worker, worker)
+
+    def _reap_worker(self, worker: Worker) -> None:
+        node = worker.node
+        if node.alive:
+            node.worker_left(worker.number)
+            self.start_worker(node)
+
+    def hang_worker(self, worker: Worker) -> None:
+        """SIGSTOP of a worker: its node kills it once its lease is over."""
+        worker.pause()
+        self.schedule.after(timings.CHANNEL_LEASE, self._hung, worker)
+
+    def _hung(self, worker: Worker) -> None:
+        if worker.alive and worker.paused and worker.node.alive:
+            worker.die()
+
+    def submit(self, query: Query) -> bool:
+        """A client connects: one of the workers accepts. False when nobody listens."""
+        serving = [worker for worker in self.workers.values() if worker.serving]
+        awake = [worker for worker in serving if not worker.paused]
+        if not awake:
+            return False
+        if len(awake) == 1:
+            awake[0].submit(query)
+        else:
+            awake[int(self.streams["gateway"].random() * len(awake))].submit(query)
+        return True
+
+    # rqlited.
+
+    def spawn(
+        self, start: Start, ready: Callable[[Rqlited], None], gone: Callable[[Rqlited, int | None, Cause, str], None]
+    ) -> Rqlited:
+        self._internals[start.incarnation] = start.internal
+
+        def ended(rqlited: Rqlited, code: int | None, cause: Cause, detail: str) -> None:
+            self.processes.pop(rqlited.pid, None)
+            gone(rqlited, code, cause, detail)
+
+        rqlited = Rqlited(self.host, start, ready, ended)
+        self.processes[rqlited.pid] = rqlited
+        return rqlited
+
+    def listener(self, port: int) -> Rqlited | None:
+        """The rqlited that listens on this port; None: nobody, or a foreign process."""
+        return self.processes.get(self.host.bound.get(port, 0))
+
+    def running(self, internal: str) -> Rqlited | None:
+        """The rqlited of a database, whoever started it."""
+        return next((one for one in self.processes.values() if one.start.internal == internal), None)
+
+    # Names.
+
+    def database_of(self, what: Any) -> str:
+        """The internal name of the database that an input or an effect is about, or empty."""
+        incarnation = getattr(what, "incarnation", None)
+        if incarnation is not None:
+            return self._internals.get(incarnation, "")
+        app = getattr(what, "app", None)
+        if app is None:
+            return ""
+        try:
+            return DatabaseName(app, what.name).internal
+        except InvalidName:
+            return ""
+
+    def state_of(self, incarnation: str) -> str:
+        """This node's view of an incarnation, or empty."""
+        hosted = self.node.engine.state.hosted.get(incarnation) if self.node is not None else None
+        return hosted.state if hosted is not None else ""

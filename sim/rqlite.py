@@ -1,0 +1,302 @@
+"""The model of rqlited (8.26.8), seen from outside: how it starts, answers, stops and dies. The law kept here is that nothing is
+better than the real one: what was measured to be late, lost or left unfinished is so here as well. The same scripts run
+on this model and on real processes (tests/scripts), and both must tell a client the same.
+
+Modelled: start latency, bind, election of a group of one within one to two heartbeats, replay of the log, weak and strong
+reads, group commit with fsync, request counters, /snapshot, SIGTERM that drains HTTP without a deadline and may leave the
+WAL unfolded unless a snapshot followed the last write, SIGKILL, SIGSTOP, ports taken, binary and data missing, full and slow
+disk. SQL is one table of unique numbers: enough to tell which acknowledged write is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from protocol.effects import Start
+from protocol.inputs import Cause
+from sim import timings
+from sim.disk import Directory
+from sim.host import Host
+from sim.laws import Violation
+from sim.streams import between
+
+Outcome = Literal["ok", "refused", "reset", "error"]
+"""``refused``: nothing was sent. ``reset``: the process ended meanwhile, a write may have happened. ``error``: it was told why
+nothing happened."""
+Reply = Callable[[Any, Outcome, list[int], int], None]
+"""Called with whatever the asker passed, the outcome, and for a read the table's rows up to a count (of an append-only list)."""
+
+NO_ROWS: list[int] = []
+
+
+class Rqlited:
+    """One process. ``ready(self)`` is called once its supervisor has seen a strong read pass, ``gone(self, code, cause, detail)``
+    exactly once, when the process has ended, or could not be started at all."""
+
+    def __init__(
+        self,
+        host: Host,
+        start: Start,
+        ready: Callable[[Rqlited], None],
+        gone: Callable[[Rqlited, int | None, Cause, str], None],
+    ) -> None:
+        self.host = host
+        self.start = start
+        self.pid = host.spawn()
+        self.alive = True
+        self.listening = False
+        self.replayed = False
+        self.leader = False
+        self.paused = False
+        self.sentenced = ""
+        """Why it was told to stop, or empty: whoever sends SIGTERM says so, and the checks look."""
+        self.counter = 0
+        """Requests on the HTTP interface that were not the supervisor's own."""
+        self.flying: dict[int, tuple[Reply, Any]] = {}
+        self._numbers = 0
+        self._committed_at = 0
+        self._held: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._ready = ready
+        self._gone = gone
+        self._exiting = False
+        self._killed = False
+        self.directory: Directory = self._open(host)
+
+    # Starting.
+
+    def _open(self, host: Host) -> Directory:
+        start = self.start
+        found = host.disk.directory(start.incarnation)
+        if not host.binary:
+            self._later(self._end, None, "binary_missing", "no rqlited can be executed")
+        elif start.mode == "restart" and (found is None or not found.raft or found.marker != start.node_id):
+            # P54: it would bootstrap an empty database that acknowledges writes.
+            self._later(self._end, None, "data_missing", "marker or Raft state is not there")
+        elif start.mode != "restart" and host.disk.full:
+            self._later(self._end, None, "disk", "no space left on device")
+        else:
+            directory = host.disk.make(start.internal, start.incarnation)
+            if directory.pid:
+                raise Violation("F45", f"pids {directory.pid} and {self.pid} are both on {start.internal}'s directory")
+            directory.pid = self.pid
+            if start.mode != "restart":
+                directory.marker = start.node_id
+            self._begin(host)
+            return directory
+        return found or Directory(start.internal, start.incarnation)
+
+    def _begin(self, host: Host) -> None:
+        ambush = host.ambushed(self.start.internal)
+        if ambush is not None and ambush.trap == "hang":
+            return
+        if ambush is not None and ambush.trap == "fail":
+            self._later(self._end, 1, ambush.cause, "ambushed")
+            return
+        if ambush is not None:
+            host.steal(self.start.http if ambush.trap == "http" else self.start.raft, ambush.lasts)
+        self._after(timings.PROCESS_UP, self._bind)
+
+    def _bind(self) -> None:
+        for port in (self.start.http, self.start.raft):
+            if not self.host.bind(port, self.pid):
+                self._end(1, "port_taken", f"port {port} is in use")
+                return
+        self.directory.raft = True
+        self.listening = True
+        heartbeat = self.host.heartbeat
+        self._after((heartbeat, 2 * heartbeat), self._elected)
+
+    def _elected(self) -> None:
+        self.leader = True
+        self.directory.index += 1
+        self._after(timings.REPLAY, self._replay_done)
+
+    def _replay_done(self) -> None:
+        self.replayed = True
+        self._after(timings.READY_POLL, self._seen_ready)
+
+    def _seen_ready(self) -> None:
+        if self.listening and not self.sentenced:
+            self.directory.index += 1
+            self._ready(self)
+
+    # Requests. Each is answered exactly once, whatever happens to the process.
+
+    def read(self, reply: Reply, asker: object, strong: bool = False, lasts: int = 0, counted: bool = True) -> None:
+        """Read the table, ``strong`` through the log; a statement that takes ``lasts`` µs."""
+        if not self.listening:
+            reply(asker, "refused", NO_ROWS, 0)
+            return
+        number = self._fly(reply, asker, counted)
+        if not self.leader:
+            self._after(timings.WEAK_READ, self._fail, number)
+        elif strong:
+            self._in_order(lasts, self._strong_done, number)
+        else:
+            host = self.host
+            low, high = timings.WEAK_READ
+            delay = lasts or low + int(host.chance.random() * (high - low))
+            host.schedule.after(delay, self._weak_done, number)
+
+    def write(self, reply: Reply, asker: object, value: int, lasts: int = 0) -> None:
+        """Insert one row. Answered once its log entry is synced and applied."""
+        if not self.listening:
+            reply(asker, "refused", NO_ROWS, 0)
+            return
+        number = self._fly(reply, asker, True)
+        if not self.leader or self.host.disk.full:
+            self._after(timings.WEAK_READ, self._fail, number)
+            return
+        self.directory.unsynced.append(value)
+        self._in_order(lasts, self._write_done, number)
+
+    def _fly(self, reply: Reply, asker: object, counted: bool) -> int:
+        if counted:
+            self.counter += 1
+        self._numbers += 1
+        self.flying[self._numbers] = (reply, asker)
+        return self._numbers
+
+    def _in_order(self, lasts: int, done: Callable[..., None], number: int) -> None:
+        """The log is one queue: an entry commits after those before it, and not before the log is replayed."""
+        low, high = timings.WRITE
+        host = self.host
+        took = lasts + (low + int(host.chance.random() * (high - low))) * host.disk.slowness
+        now = host.schedule.now
+        at = self._committed_at = max(self._committed_at + 1, now + took)
+        host.schedule.at(at, done, number)
+
+    def _weak_done(self, number: int) -> None:
+        if self.paused:
+            self._held.append((self._weak_done, (number,)))
+            return
+        flying = self.flying.pop(number, None)
+        if flying is not None:
+            values = self.directory.values
+            flying[0](flying[1], "ok", values, len(values) if self.replayed else self.directory.snapshot)
+            if self.sentenced:
+                self._drain()
+
+    def _strong_done(self, number: int) -> None:
+        if self._waits(self._strong_done, number):
+            return
+        flying = self.flying.pop(number, None)
+        if flying is not None:
+            directory = self.directory
+            directory.index += 1
+            flying[0](flying[1], "ok", directory.values, len(directory.values))
+            if self.sentenced:
+                self._drain()
+
+    def _write_done(self, number: int) -> None:
+        if self._waits(self._write_done, number):
+            return
+        flying = self.flying.pop(number, None)
+        if flying is not None:
+            directory = self.directory
+            directory.values.append(directory.unsynced.pop(0))
+            directory.index += 1
+            directory.dirty = True
+            flying[0](flying[1], "ok", NO_ROWS, 0)
+            if self.sentenced:
+                self._drain()
+
+    def _fail(self, number: int) -> None:
+        flying = self.flying.pop(number, None)
+        if flying is not None:
+            flying[0](flying[1], "error", NO_ROWS, 0)
+            if self.sentenced:
+                self._drain()
+
+    def forget(self, asker: object) -> None:
+        """The asker has hung up: nobody hears the answer. The statement itself runs on (F89)."""
+        for number, (_, other) in self.flying.items():
+            if other is asker:
+                self.flying[number] = (_nobody, None)
+
+    def snapshot(self, reply: Callable[[bool, int], None]) -> None:
+        """POST /snapshot: fold the WAL in; ``reply(ok, applied index)``."""
+        if self.listening and self.leader:
+            self._after(timings.SNAPSHOT, self._snapshot_done, reply)
+        else:
+            reply(False, 0)
+
+    def _snapshot_done(self, reply: Callable[[bool, int], None]) -> None:
+        directory = self.directory
+        if self.host.disk.full:
+            reply(False, directory.index)
+            return
+        directory.snapshot = directory.folded = len(directory.values)
+        directory.dirty = False
+        reply(True, directory.index)
+
+    # Ending.
+
+    def terminate(self, why: str) -> None:
+        """SIGTERM: HTTP drains with no deadline, then the process exits. A second one does nothing."""
+        if not self.alive or self.sentenced:
+            return
+        self.sentenced = why
+        self.listening = False
+        self._drain()
+
+    def _drain(self) -> None:
+        if not self.flying and not self._exiting:
+            self._exiting = True
+            self._after(timings.EXIT, self._exit)
+
+    def _exit(self) -> None:
+        directory = self.directory
+        if not directory.dirty or self.host.chance.random() < 0.5:
+            directory.folded = len(directory.values)
+        self._end(0, "stopped", "")
+
+    def kill(self, cause: Cause = "killed") -> None:
+        """SIGKILL, or a crash of its own."""
+        if self.alive:
+            self._killed = True
+            self._end(-9, cause, "signal 9")
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT: what came due meanwhile happens now, in its order."""
+        self.paused = False
+        held, self._held = self._held, []
+        for call, arguments in held:
+            if self.alive:
+                call(*arguments)
+
+    def _end(self, code: int | None, cause: Cause, detail: str) -> None:
+        self.alive = self.listening = self.leader = False
+        self.host.release(self.pid)
+        if self.directory.pid == self.pid:
+            self.directory.crash(self.host.chance)
+        flying, self.flying = self.flying, {}
+        for reply, asker in flying.values():
+            reply(asker, "reset", NO_ROWS, 0)
+        self._gone(self, code, cause, detail)
+
+    # Time.
+
+    def _after(self, bounds: timings.Range, call: Callable[..., None], *arguments: object) -> None:
+        delay = between(self.host.chance, bounds) * self.host.disk.slowness
+        self.host.schedule.after(delay, self._happen, call, arguments)
+
+    def _later(self, call: Callable[..., None], *arguments: object) -> None:
+        self.host.schedule.after(1, self._happen, call, arguments)
+
+    def _happen(self, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if self.alive and not self._waits(call, *arguments):
+            call(*arguments)
+
+    def _waits(self, call: Callable[..., None], *arguments: object) -> bool:
+        if self.paused:
+            self._held.append((call, arguments))
+        return self.paused
+
+
+def _nobody(_asker: object, _outcome: Outcome, _rows: list[int], _count: int) -> None:
+    return None
