@@ -13,6 +13,7 @@ NOBODY = ""
 
 
 def _raise(turn: Turn, hosted: Hosted, epoch: int, holder: Peer) -> None:
+    hosted.vote = 0  # a vote holds only while its epoch is the highest promise (P32)
     hosted.promise = EpochPromise(hosted.incarnation, epoch, holder)
     turn.write(f"promise/{hosted.incarnation}", hosted.promise)
 

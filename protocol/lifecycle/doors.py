@@ -29,6 +29,15 @@ def forget(turn: Turn, hosted: Hosted) -> None:
     turn.act(Forget(hosted.incarnation))
 
 
+def watch(turn: Turn, hosted: Hosted) -> None:
+    """Look at rqlite's own counters four times within the hibernation timeout, and when it has passed: who connects to
+    rqlite directly, past every door, is noticed too (F40)."""
+    timeout = turn.state.config.hibernation_timeout
+    if timeout:
+        due = hosted.last_used + timeout
+        turn.state.timers.set("idle", hosted.incarnation, max(turn.now + 1, min(due, turn.now + timeout // 4)))
+
+
 def drained(turn: Turn, hosted: Hosted) -> bool:
     """Each worker has acknowledged this generation, with no query in flight. Without workers nobody can query."""
     return not hosted.open and all(hosted.acks.get(worker, 1) == 0 for worker in turn.state.workers)

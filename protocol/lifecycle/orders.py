@@ -60,9 +60,7 @@ class Subject:
         hosted.error = ""
         self.turn.cancel("wake", hosted.incarnation)
         doors.swing(self.turn, hosted, True)
-        timeout = self.turn.state.config.hibernation_timeout
-        if timeout:
-            self.turn.after("idle", hosted.incarnation, timeout)
+        doors.watch(self.turn, hosted)
 
     def close_door(self) -> None:
         self.turn.cancel("idle", self.hosted.incarnation)
@@ -89,7 +87,7 @@ class Subject:
         self.turn.act(Snapshot(self.hosted.incarnation, self.hosted.run))
 
     def start_again(self) -> None:
-        if self.hosted.failures:
+        if self.hosted.failures > 1:
             process.again_later(self.turn, self.hosted)
         else:
             process.spend_and_begin(self.turn, self.hosted)

@@ -133,7 +133,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
 
 
 def _crashed(turn: Turn, hosted: Hosted, exited: InstanceExited, lived: int) -> None:
-    """Restart at once; one that keeps dying young waits longer each time, as a start that fails does."""
+    """Restart at once; one that dies young again waits longer each time, as a start that fails does."""
     turn.decide("instance died", hosted, f"{exited.cause}: {exited.detail}", "F60", http_port=hosted.http)
-    hosted.failures = hosted.failures + 1 if lived < limits.YOUNG else 0
+    hosted.failures = hosted.failures + 1 if lived < limits.YOUNG else 1
     fire(turn, hosted, "exited")

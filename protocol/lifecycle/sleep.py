@@ -34,17 +34,9 @@ from protocol.turn import Turn
 
 
 def on_idle_timer(turn: Turn, incarnation: str) -> None:
-    """Look at rqlite's own counters four times within the timeout, so that who connects to it directly is noticed (F40)."""
     hosted = turn.state.hosted.get(incarnation)
     if hosted is not None and hosted.state in ("active", "idle") and hosted.process == "ready" and not hosted.closing:
         process.probe(turn, hosted, "idle")
-
-
-def _arm_idle(turn: Turn, hosted: Hosted) -> None:
-    timeout = turn.state.config.hibernation_timeout
-    if timeout:
-        due = hosted.last_used + timeout
-        turn.state.timers.set("idle", hosted.incarnation, max(turn.now + 1, min(due, turn.now + timeout // 4)))
 
 
 def on_idle_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
@@ -61,7 +53,7 @@ def on_idle_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
         turn.decide("database idle", hosted, "nothing passed its door, or rqlite itself", "P30", idle_time=seconds)
         _tell_idle(turn, hosted, True)
     if hosted.state == "active":
-        _arm_idle(turn, hosted)
+        doors.watch(turn, hosted)
     elif hosted.state == "idle":
         turn.after("idle", hosted.incarnation, turn.state.config.hibernation_timeout)
         if hosted.sleep is None:
@@ -81,7 +73,7 @@ def used(turn: Turn, hosted: Hosted, because: str) -> None:
             veto(turn, hosted, because)
         fire(turn, hosted, "used")
         _tell_idle(turn, hosted, False)
-        _arm_idle(turn, hosted)
+        doors.watch(turn, hosted)
 
 
 def on_idle_news(turn: Turn, sender: Peer, message: IdleNews) -> None:
@@ -154,8 +146,9 @@ def veto(turn: Turn, hosted: Hosted, because: str) -> None:
     hosted.closing = hosted.vote = 0
     turn.cancel("drain", hosted.incarnation)
     promises.spend(turn, hosted, epoch)
+    hosted.last_used = turn.now  # the next try waits a whole timeout
     doors.swing(turn, hosted, True)
-    turn.after("idle", hosted.incarnation, turn.state.config.hibernation_timeout or limits.SECOND)
+    doors.watch(turn, hosted)
     turn.decide("sleep vetoed", hosted, because, "P31", epoch=epoch)
     turn.send(holder or turn.me, SleepVote(hosted.incarnation, epoch, False, reason=because))
 
