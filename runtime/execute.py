@@ -9,8 +9,6 @@ report. What the engine was told and told us is logged at level ``debug`` as wel
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
@@ -18,11 +16,11 @@ import trio
 
 from protocol import effects, inputs
 from protocol.messages import Message
-from runtime import directories
+from runtime.directories import Directories
 from runtime.gateway import frames
 from runtime.gateway.host import GatewayHost
 from runtime.ports import Ports, PortsExhausted
-from runtime.rqlited import StartSpec, Supervisor
+from runtime.rqlited import Ready, StartSpec, Supervisor
 
 PROBE_TIMEOUT: Final = 5.0
 """Seconds for a probe: longer means that rqlited cannot be asked now, which the engine takes as activity."""
@@ -53,7 +51,7 @@ class Executor:
         ports: Ports,
         gateway: GatewayHost,
         names: Callable[[str], tuple[str, ...]],
-        data_dir: Path,
+        directories: Directories,
         host: str = "127.0.0.1",
         transport: Transport | None = None,
     ) -> None:
@@ -63,7 +61,7 @@ class Executor:
         self._ports = ports
         self._gateway = gateway
         self._names = names
-        self._data_dir = data_dir
+        self._directories = directories
         self._host = host
         self._transport = transport
         self._do: dict[type, Callable[[Any], None]] = {
@@ -148,10 +146,10 @@ class Executor:
             peers=action.peers,
         )
 
-        def on_ready(ready: Any) -> None:
+        def on_ready(ready: Ready) -> None:
             self._tell(
                 inputs.InstanceReady(
-                    0, action.incarnation, action.run, ready.applied_index, ready.voters, ready.leader, ready.counter
+                    0, action.incarnation, action.run, ready.applied_index, ready.voters, ready.leader
                 )
             )
 
@@ -196,7 +194,7 @@ class Executor:
 
     def _trash(self, action: effects.Trash) -> None:
         try:
-            directories.trash(self._data_dir, action.internal, action.incarnation)
+            self._directories.to_trash(self._directories.instance(action.internal, action.incarnation))
         except OSError as error:
             # The data stays where it is: nothing of ours will use that incarnation again, and nothing is lost.
             log.warning("not moved to the trash", database=action.internal, because=str(error))
