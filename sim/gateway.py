@@ -266,6 +266,18 @@ class Worker:
         for call, arguments in held:
             self._do(call, *arguments)
 
+    def stop(self) -> None:
+        """SIGTERM: accept nothing more, finish what is in flight, at most for the drain's time."""
+        self.serving = False
+        self._schedule.after(timings.WORKER_DRAIN, self.die)
+        self._stop_when_empty()
+
+    def _stop_when_empty(self) -> None:
+        if self._inside and not self.paused:
+            self._schedule.after(10_000, self._stop_when_empty)
+        elif not self.paused:
+            self.die()
+
     def die(self) -> None:
         """The process is gone, and every connection with it: its clients and its rqlited notice."""
         if not self.alive:

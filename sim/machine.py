@@ -55,9 +55,13 @@ class Machine:
         self.host = Host(world.schedule, world.streams["rqlite"], self.disk, settings.binary, settings.heartbeat)
         self.processes: dict[int, Rqlited] = {}
         """Pid → every rqlited that runs on this machine, whoever started it."""
+        self.started: dict[str, int] = {}
+        """Internal name → how often an rqlited was started for it."""
         self.workers: dict[int, Worker] = {}
         """Number → every worker process that lives, joined or not."""
         self.node: NodeProcess | None = None
+        self.remembered: dict[str, tuple[type, tuple[Any, ...]]] | None = None
+        """The last input of each kind, when a scenario will repeat one."""
         self._chart = chart
         self._workers = 0
         self._internals: dict[str, str] = {}
@@ -140,6 +144,25 @@ class Machine:
             worker.die()
         self.host.bound = {port: pid for port, pid in self.host.bound.items() if pid == FOREIGN}
 
+    def stop_node(self) -> None:
+        """SIGTERM of the node: it takes its workers (which finish what is in flight, within bounds) and its rqlited along."""
+        node = self.node
+        if node is None or not node.alive:
+            return
+        node.alive = False
+        self.disk.lose_unsynced()
+        for worker in list(self.workers.values()):
+            worker.stop()
+        self._stop_rqlited()
+
+    def _stop_rqlited(self) -> None:
+        if self.workers:
+            self.schedule.after(10_000, self._stop_rqlited)
+            return
+        for rqlited in list(self.processes.values()):
+            rqlited.terminate("node stops")
+            self.schedule.after(self.settings.config.stop_timeout, rqlited.kill)
+
     # Workers.
 
     def start_worker(self, node: NodeProcess) -> None:
@@ -190,6 +213,7 @@ class Machine:
             self.processes.pop(rqlited.pid, None)
             gone(rqlited, code, cause, detail)
 
+        self.started[start.internal] = self.started.get(start.internal, 0) + 1
         rqlited = Rqlited(self.host, start, ready, ended)
         self.processes[rqlited.pid] = rqlited
         return rqlited
@@ -216,6 +240,13 @@ class Machine:
             return DatabaseName(app, what.name).internal
         except InvalidName:
             return ""
+
+    def state_of_name(self, internal: str) -> str:
+        """This node's view of a database by its name; ``absent`` when it hosts none, ``down`` without a node."""
+        if self.node is None or not self.node.alive or not self.node.booted:
+            return "down"
+        hosted = self.node.engine.state.hosted.values()
+        return next((one.state for one in hosted if one.internal == internal), "absent")
 
     def state_of(self, incarnation: str) -> str:
         """This node's view of an incarnation, or empty."""

@@ -88,25 +88,29 @@ class NodeProcess:
             queue = self._queue
             while queue:
                 kind, fields = queue.popleft()
-                batch.append(self._step(kind(now, *fields)))
+                batch.append(self._step(kind(now, *fields), fields))
+                if not self.alive:
+                    return
             deadline = self.engine.deadline
             if deadline is not None and deadline <= now:
-                batch.append(self._step(inputs.Tick(now)))
+                batch.append(self._step(inputs.Tick(now), ()))
                 deadline = self.engine.deadline
             if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
                 self._tick_at = deadline
                 self._schedule.at(deadline, self._tick, deadline)
-            if not batch:
+            if not batch or not self.alive:
                 return
             if any(step.writes for step in batch):
                 self._commit(batch)
             else:
                 self._carry_out_all(batch)
 
-    def _step(self, given: inputs.Input) -> Effects:
+    def _step(self, given: inputs.Input, fields: tuple[Any, ...]) -> Effects:
         machine = self.machine
         if machine.moments.watching:
             machine.moments.seen(machine, type(given).__name__, machine.database_of(given))
+        if machine.remembered is not None:
+            machine.remembered[type(given).__name__] = (type(given), fields)
         wanted = self.engine.step(given)
         machine.trace.step(machine.name, given, wanted)
         machine.checks.stepped(machine, wanted)

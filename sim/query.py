@@ -18,7 +18,7 @@ class Query:
     __slots__ = (
         "app",
         "begun",
-        "client",
+        "detail",
         "done",
         "kind",
         "lasts",
@@ -28,13 +28,13 @@ class Query:
         "sent",
         "strong",
         "value",
+        "verdict",
         "writes",
     )
 
     def __init__(
         self,
         number: int,
-        client: str,
         app: str,
         name: str,
         writes: bool,
@@ -45,8 +45,6 @@ class Query:
         done: Callable[[Query, Verdict, str, list[int], int], None],
     ) -> None:
         self.number = number
-        self.client = client
-        """Whose it is, for the story and the history: the workload's own name for it."""
         self.app = app
         self.name = name
         self.writes = writes
@@ -60,8 +58,11 @@ class Query:
         self.sent = False
         """It reached an rqlited at least once."""
         self.over = False
+        self.verdict: Verdict = "unknown"
+        self.detail = ""
 
     def end(self, verdict: Verdict, detail: str, rows: list[int], count: int) -> None:
         assert not self.over, f"query {self.number} ended twice"
         self.over = True
+        self.verdict, self.detail = verdict, detail
         self.done(self, verdict, detail, rows, count)

@@ -41,6 +41,7 @@ CHANNEL: Final[Range] = (40, 150)
 WORKER_UP: Final[Range] = (220 * MILLISECOND, 650 * MILLISECOND)
 WORKER_EOF: Final[Range] = (125 * MILLISECOND, 310 * MILLISECOND)
 """A killed node until its workers have seen the end of their channel and are gone."""
+WORKER_DRAIN: Final = 2 * SECOND
 CHANNEL_LEASE: Final = 5 * SECOND
 """A side of the channel that is silent for this long counts as gone (SIGSTOP closes nothing)."""
 USED_EVERY: Final = 1 * SECOND

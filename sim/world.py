@@ -20,6 +20,7 @@ from sim.history import History
 from sim.machine import Machine, Settings
 from sim.moments import Moments
 from sim.query import Query, Verdict
+from sim.rqlite import Outcome
 from sim.schedule import Schedule
 from sim.streams import Streams, between
 from sim.trace import Trace
@@ -61,9 +62,7 @@ class World:
         self.story: list[Told] = []
         self.decisions = 0
         self.histories: dict[tuple[str, str], History] = {}
-        """(machine, internal name) → its clients' history. Each machine is a cluster of its own while nodes know no others."""
-        self.names: dict[tuple[str, str], tuple[str, str]] = {}
-        """The same → (application, name)."""
+        """(machine, ``app/name``) → its clients' history. Each machine is a cluster of its own while nodes know no others."""
         self._telling = telling
         self._values = 0
         self._queries = 0
@@ -84,22 +83,40 @@ class World:
         writes: bool,
         strong: bool = False,
         lasts: int = 0,
-        client: str = "client",
     ) -> Query:
         """A client of ``machine``'s gateway wants one query answered."""
+        query = self._query(machine, app, name, writes, strong, lasts)
+        self._connect(machine, query)
+        return query
+
+    def ask_directly(self, machine: Machine, app: str, name: str, writes: bool) -> Query:
+        """A client that knows the rqlited's HTTP port asks it, past every door (F40)."""
+        query = self._query(machine, app, name, writes, False, 0)
+        rqlited = machine.running(DatabaseName(app, name).internal)
+        if rqlited is None:
+            query.end("problem", "connection refused", [], 0)
+        elif writes:
+            rqlited.write(self._answered_directly, query, query.value)
+        else:
+            rqlited.read(self._answered_directly, query)
+        return query
+
+    def _answered_directly(self, query: Query, outcome: Outcome, rows: list[int], count: int) -> None:
+        verdict: dict[Outcome, Verdict] = {"ok": "ok", "reset": "unknown", "refused": "problem", "error": "problem"}
+        query.end(verdict[outcome], "" if outcome == "ok" else f"rqlited: {outcome}", rows, count)
+
+    def _query(self, machine: Machine, app: str, name: str, writes: bool, strong: bool, lasts: int) -> Query:
         key = (machine.name, f"{app}/{name}")
         history = self.histories.get(key)
         if history is None:
             history = self.histories[key] = History(f"{machine.name}: {app}/{name}")
-            self.names[key] = (app, name)
         self._queries += 1
         if writes:
             self._values += 1
         value = self._values if writes else 0
-        query = Query(self._queries, client, app, name, writes, value, strong, lasts, self.schedule.now, self._ended)
+        query = Query(self._queries, app, name, writes, value, strong, lasts, self.schedule.now, self._ended)
         self._machine_of[query] = (machine, history)
         history.wants(query)
-        self._connect(machine, query)
         return query
 
     def _connect(self, machine: Machine, query: Query) -> None:

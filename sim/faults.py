@@ -1,0 +1,205 @@
+"""What goes wrong, when the scenario says so. The law kept here: a fault does to the modelled world what it does to a real one,
+to the process or disk that it names and to nothing else, and every fault is over when the world is healed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from protocol.ids import DatabaseName
+from sim.host import FOREIGN, Ambush, Trap
+from sim.moments import Watch
+from sim.query import Query
+from sim.scenario import Fault, Moment
+from sim.writer import duration
+
+if TYPE_CHECKING:
+    from sim.machine import Machine
+    from sim.rqlite import Rqlited
+    from sim.world import World
+
+
+def internal_of(database: str) -> str:
+    """The internal name of ``app/name``; empty stays empty."""
+    return DatabaseName(*database.split("/", 1)).internal if database else ""
+
+
+class Faults:
+    """All faults of one scenario, waiting for their time or moment."""
+
+    def __init__(self, world: World, faults: tuple[Fault, ...]) -> None:
+        self._world = world
+        self._healed = False
+        for fault in faults:
+            machine = world.machines[fault.node or next(iter(world.machines))]
+            if fault.verb == "repeat":
+                machine.remembered = {}
+            if isinstance(fault.at, Moment):
+                self._await(machine, fault, fault.at)
+            else:
+                world.schedule.at(fault.at, self._strike, machine, fault)
+
+    def _await(self, machine: Machine, fault: Fault, moment: Moment) -> None:
+        def then(_machine: Machine) -> None:
+            if moment.after:
+                self._world.schedule.after(moment.after, self._strike, machine, fault)
+            else:
+                self._strike(machine, fault)
+
+        database = internal_of(fault.database) if moment.event and moment.event != "Write" else ""
+        self._world.moments.wait(Watch(moment.event, moment.nth, then, machine.name, database))
+
+    def _strike(self, machine: Machine, fault: Fault) -> None:
+        if not self._healed:
+            STRIKES[fault.verb](self, machine, fault)
+
+    def _tell(self, machine: Machine, fault: Fault, event: str, because: str = "") -> None:
+        self._world.tell(machine.name, internal_of(fault.database), event, because)
+
+    def _after(self, delay: int, call: Callable[[], object]) -> None:
+        self._world.schedule.after(delay, call)
+
+    def heal(self) -> None:
+        """Faults are over: what is stopped goes on, disks are well, foreign processes are gone, nodes are up."""
+        self._healed = True
+        for machine in self._world.machines.values():
+            machine.host.ambushes.clear()
+            machine.host.bound = {port: pid for port, pid in machine.host.bound.items() if pid != FOREIGN}
+            machine.host.binary = True
+            machine.disk.full, machine.disk.slowness = False, 1
+            machine.resume_node()
+            for worker in list(machine.workers.values()):
+                worker.resume()
+            for rqlited in list(machine.processes.values()):
+                rqlited.resume()
+            if machine.node is None or not machine.node.alive:
+                machine.start_node()
+
+    # Strikes.
+
+    def _victim(self, machine: Machine, fault: Fault) -> Rqlited | None:
+        if fault.database:
+            return machine.running(internal_of(fault.database))
+        return next(iter(machine.processes.values()), None)
+
+    def kill(self, machine: Machine, fault: Fault) -> None:
+        if fault.target == "node":
+            self._tell(machine, fault, "the node is killed", "SIGKILL")
+            machine.kill_node()
+            self._come_back(machine, fault)
+        elif fault.target == "worker":
+            worker = next(iter(machine.workers.values()), None)
+            self._tell(machine, fault, "a worker is killed", "SIGKILL" if worker else "but none runs")
+            if worker is not None:
+                worker.die()
+        else:
+            rqlited = self._victim(machine, fault)
+            self._tell(machine, fault, "rqlited is killed", "SIGKILL" if rqlited else "but none runs")
+            if rqlited is not None:
+                rqlited.kill("crashed")
+
+    def _come_back(self, machine: Machine, fault: Fault) -> None:
+        if fault.back is not None:
+            self._after(fault.back, lambda: self._start_again(machine))
+
+    def _start_again(self, machine: Machine) -> None:
+        if machine.node is None or not machine.node.alive:
+            self._world.tell(machine.name, "", "the node is started again")
+            machine.start_node()
+
+    def pause(self, machine: Machine, fault: Fault) -> None:
+        event = f"{fault.target} stops for {duration(fault.lasts)}"
+        if fault.target == "node":
+            self._tell(machine, fault, event, "SIGSTOP")
+            machine.pause_node()
+            self._after(fault.lasts, machine.resume_node)
+            return
+        if fault.target == "worker":
+            worker = next((one for one in machine.workers.values() if not one.paused), None)
+            self._tell(machine, fault, event, "SIGSTOP" if worker else "but none runs")
+            if worker is not None:
+                machine.hang_worker(worker)
+                self._after(fault.lasts, worker.resume)
+            return
+        rqlited = self._victim(machine, fault)
+        self._tell(machine, fault, event, "SIGSTOP" if rqlited else "but none runs")
+        if rqlited is not None and not rqlited.paused:
+            rqlited.pause()
+            for _, asker in list(rqlited.flying.values()):
+                if isinstance(asker, Query):
+                    for worker in machine.workers.values():
+                        worker.watch(asker)
+            self._after(fault.lasts, rqlited.resume)
+
+    def crash(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, "the machine loses power")
+        machine.crash()
+        self._come_back(machine, fault)
+
+    def stop(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, "the node is stopped", "SIGTERM")
+        machine.stop_node()
+        self._come_back(machine, fault)
+
+    def ambush(self, machine: Machine, fault: Fault) -> None:
+        traps: dict[tuple[str, str], tuple[Trap, str]] = {
+            ("steal", "http"): ("http", "its HTTP port will be stolen at its next start"),
+            ("steal", "raft"): ("raft", "its Raft port will be stolen at its next start"),
+            ("fail", "start"): ("fail", f"its next {fault.times} starts will fail: {fault.cause}"),
+            ("hang", "start"): ("hang", f"its next {fault.times} starts will hang"),
+        }
+        trap, event = traps[fault.verb, fault.target]
+        self._tell(machine, fault, event)
+        internal = internal_of(fault.database) or None
+        machine.host.ambushes += [Ambush(trap, internal, fault.cause, fault.lasts)] * fault.times
+
+    def slow(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, f"the disk is {fault.factor} times slower for {duration(fault.lasts)}")
+        machine.disk.slowness = fault.factor
+
+        def over() -> None:
+            machine.disk.slowness = 1
+
+        self._after(fault.lasts, over)
+
+    def fill(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, f"the disk is full for {duration(fault.lasts)}")
+        machine.disk.full = True
+
+        def over() -> None:
+            machine.disk.full = False
+            self._start_again(machine)
+
+        self._after(fault.lasts, over)
+
+    def remove(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, f"rqlited cannot be executed for {duration(fault.lasts)}")
+        machine.host.binary = False
+
+        def over() -> None:
+            machine.host.binary = True
+
+        self._after(fault.lasts, over)
+
+    def repeat(self, machine: Machine, fault: Fault) -> None:
+        last = machine.remembered.get(fault.target) if machine.remembered else None
+        self._tell(machine, fault, f"the last {fault.target} arrives once more" if last else f"no {fault.target} came yet")
+        if last is not None and machine.node is not None:
+            kind, fields = last
+            cast("Any", machine.node).feed(kind, *fields)
+
+
+STRIKES: Final[dict[str, Callable[[Faults, Machine, Fault], None]]] = {
+    "kill": Faults.kill,
+    "pause": Faults.pause,
+    "crash": Faults.crash,
+    "stop": Faults.stop,
+    "steal": Faults.ambush,
+    "fail": Faults.ambush,
+    "hang": Faults.ambush,
+    "slow": Faults.slow,
+    "fill": Faults.fill,
+    "remove": Faults.remove,
+    "repeat": Faults.repeat,
+}

@@ -1,0 +1,53 @@
+"""Looking for seeds that break something. The law kept here: a failure always comes with the command that replays it and with its
+scenario as a file, so that it outlives the generator that found it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from sim import generate, writer
+from sim.play import play
+
+
+def broken(seed: int) -> str:
+    """What the scenario of this seed breaks, or empty."""
+    outcome = play(generate.scenario(seed))
+    return outcome.broken or next((str(finding) for finding in outcome.findings if not finding.held), "")
+
+
+def replay(seed: int, why: str, directory: Path) -> str:
+    """Write the scenario of a failing seed down; the text that tells what happened and how to see it again."""
+    path = directory / f"seed-{seed}.yaml"
+    path.write_text(writer.dumps(generate.scenario(seed)), encoding="utf-8")
+    return f"seed {seed}: {why}\n  replay: python -m sim scenario {path}"
+
+
+def run(seeds: int, first: int, jobs: int, directory: Path) -> int:
+    """Play ``seeds`` seeds from ``first`` on; 0 when all held."""
+    failures = 0
+    begun = time.monotonic()
+    chosen = range(first, first + seeds)
+    if jobs > 1:
+        with ProcessPoolExecutor(jobs) as pool:
+            failures = _report(chosen, pool.map(broken, chosen, chunksize=8), begun, directory)
+    else:
+        failures = _report(chosen, map(broken, chosen), begun, directory)
+    took = time.monotonic() - begun
+    print(f"{seeds} seeds, {failures} failures, {seeds / took:.0f} seeds/s")
+    return 1 if failures else 0
+
+
+def _report(seeds: range, outcomes: object, begun: float, directory: Path) -> int:
+    failures = 0
+    shown = begun
+    for done, (seed, why) in enumerate(zip(seeds, outcomes, strict=True), 1):  # type: ignore[call-overload]
+        if why:
+            failures += 1
+            print(replay(seed, why, directory), flush=True)
+        if time.monotonic() - shown > 2:
+            shown = time.monotonic()
+            print(f"… {done} of {len(seeds)} seeds, {failures} failures", file=sys.stderr, flush=True)
+    return failures

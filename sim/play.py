@@ -1,0 +1,157 @@
+"""Playing a scenario: first it happens, faults and all; then the faults are over, and everything must work again. The law kept
+here: safety while it runs, liveness on a healed world (TigerBeetle's order). After the last fault every database answers a
+strong read within the bound, goes to sleep when it is idle, and then holds nothing.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Final, Literal
+
+from attrs import define
+
+from protocol.chart import CHARTS
+from protocol.limits import DRAIN_WINDOW, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW
+from protocol.node import Config
+from sim.expect import Expectations, Finding
+from sim.faults import Faults, internal_of
+from sim.laws import Violation
+from sim.machine import Settings
+from sim.query import Query
+from sim.scenario import Machines, Scenario
+from sim.timings import QUERY_TIMEOUT
+from sim.trace import Trace
+from sim.workload import Workload
+from sim.world import Told, World
+
+Engine = Literal["table", "library"]
+
+RECOVERY: Final = RESTART_BACKOFF_MAX + 10 * SECOND
+"""After the last fault: a node's start, what is left of a backoff, a wake."""
+ANSWERED_WITHIN: Final = 10 * SECOND
+"""Then a query creates (R40) or wakes (R43) and is answered in this time."""
+FULL: Final = ("max-databases", "no-ports")
+"""A machine that is full by its settings says so: that is an answer."""
+SCAN_EVERY: Final = 1 * SECOND
+"""Simulated time between two full scans of all invariants."""
+
+
+@define
+class Outcome:
+    """What came of a scenario. ``broken`` is the violation that ended it, or empty."""
+
+    scenario: Scenario
+    story: list[Told]
+    findings: list[Finding]
+    broken: str
+    digest: str
+    events: int
+    now: int
+    trace: Trace
+    stopped_early: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Every expectation held, and no law was broken."""
+        return not self.broken and all(finding.held for finding in self.findings)
+
+
+def settings(machines: Machines, name: str) -> Settings:
+    """One machine's settings. Its node knows nobody else, so its databases have one replica."""
+    config = Config(
+        peer=name,
+        known=(name,),
+        replication_factor=1,
+        hibernation_timeout=machines.hibernation_timeout,
+        max_databases=machines.max_databases,
+        stop_timeout=machines.stop_timeout,
+        wake_deadline=machines.wake_deadline,
+    )
+    return Settings(config, machines.workers, machines.http_ports, machines.raft_ports, machines.heartbeat)
+
+
+def play(
+    scenario: Scenario,
+    engine: Engine = "table",
+    keep_trace: bool = False,
+    until: int | None = None,
+) -> Outcome:
+    """Play a scenario to its end, or stop at ``until`` µs to look around (then nothing is judged)."""
+    world = World(
+        scenario.seed,
+        {name: settings(scenario.machines, name) for name in scenario.machines.names},
+        CHARTS[engine],
+        keep_trace,
+    )
+    workload = Workload(world, scenario.workload)
+    expectations = Expectations.of(world, scenario)
+    faults = Faults(world, scenario.faults)
+    findings: list[Finding] = []
+    broken = ""
+    story = world.story
+    early = until is not None and until < scenario.end
+    try:
+        world.start()
+        _run(world, until if early and until is not None else scenario.end)
+        if not early:
+            findings = expectations.findings()
+            told = len(world.story)
+            workload.stopped = True
+            _heal(world, faults)
+            _prove_alive(world, scenario)
+            story = world.story[:told]
+    except Violation as violation:
+        broken = f"{violation} [at {world.schedule.now / 1e6:.6f} s]"
+        story = world.story
+    except Exception as error:
+        # An engine that fails is a finding like any other: it has to come with its seed and its story.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        broken = f"{type(error).__name__}: {error} [{where}, at {world.schedule.now / 1e6:.6f} s]"
+        story = world.story
+    digest = world.trace.digest()
+    if scenario.digest and not early and not broken:
+        same = digest == scenario.digest
+        findings.append(Finding(f"the digest is {scenario.digest}", same, "" if same else digest))
+    return Outcome(scenario, story, findings, broken, digest, world.schedule.events, world.schedule.now, world.trace, early)
+
+
+def _run(world: World, until: int) -> None:
+    """Let time pass, looking at everything once a second."""
+    while world.schedule.now < until:
+        world.schedule.run(min(until, world.schedule.now + SCAN_EVERY))
+        world.scan()
+
+
+def _heal(world: World, faults: Faults) -> None:
+    world.tell("", "", "all faults are over")
+    faults.heal()
+    _run(world, world.schedule.now + RECOVERY)
+
+
+def _prove_alive(world: World, scenario: Scenario) -> None:
+    """Every database that a client ever named answers, sleeps, and holds nothing then."""
+    asked_at = world.schedule.now
+    probes: list[tuple[str, Query]] = []
+    for node, database in list(world.histories):
+        app, name = database.split("/", 1)
+        probe = world.ask(world.machines[node], app, name, writes=False, strong=True)
+        probes.append((f"{node}: {database}", probe))
+    world.schedule.run(asked_at + ANSWERED_WITHIN)
+    for whose, probe in probes:
+        if not probe.over:
+            raise Violation("liveness", f"{whose} does not answer a strong read within 10 s of a healed world")
+        if probe.verdict != "ok" and not probe.detail.startswith(FULL):
+            raise Violation("liveness", f"{whose} answers a strong read of a healed world with: {probe.detail}")
+    timeout = scenario.machines.hibernation_timeout
+    if timeout:
+        _run(world, world.schedule.now + 2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW)
+        for node, database in world.histories:
+            state = world.machines[node].state_of_name(internal_of(database))
+            if state != "hibernating":
+                raise Violation("liveness", f"{node}: {database} is idle and does not sleep: it is {state}")
+    for machine in world.machines.values():
+        world.checks.rest(machine, QUERY_TIMEOUT)
+        if timeout and machine.processes:
+            raise Violation("R42", f"{machine.name}: everything sleeps, and {len(machine.processes)} rqlited run")

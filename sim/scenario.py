@@ -1,0 +1,142 @@
+"""A scenario: a story that a person can read aloud, as data. The law kept here: it is complete. Seed, machines, settings,
+clients, faults and what is expected all stand in it, so the file alone replays the run, byte for byte (``digest``).
+
+Times are integer microseconds here; in YAML they read ``250ms``, ``3s``, ``1m``. ``sim.loader`` reads and writes the YAML.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from attrs import frozen
+
+from protocol import limits
+from protocol.inputs import Cause
+from sim import timings
+
+VERBS: Final[dict[str, tuple[str, ...]]] = {
+    "kill": ("rqlited", "worker", "node"),
+    "pause": ("rqlited", "worker", "node"),
+    "crash": ("machine",),
+    "stop": ("node",),
+    "steal": ("http", "raft"),
+    "fail": ("start",),
+    "hang": ("start",),
+    "slow": ("disk",),
+    "fill": ("disk",),
+    "remove": ("binary",),
+    "repeat": ("InstanceExited", "InstanceReady", "Probed", "Snapshotted", "DoorAck", "PortsReserved", "Used"),
+}
+"""What a fault may do, to what. ``steal``: a foreign process binds the port just before the database's next start. ``fail``,
+``hang``: the database's next start does. ``repeat``: the last such input is delivered once more, late."""
+
+
+@frozen
+class Moment:
+    """``after`` µs after the ``nth`` time that ``event`` is seen: an input, an effect or a decision (``sim.moments``). An empty
+    event counts every effect of the machine."""
+
+    event: str
+    nth: int = 1
+    after: int = 0
+
+
+@frozen
+class Fault:
+    """``node`` and ``database`` (``app/name``) say whose; empty: the first node, any database. ``lasts``: how long a pause, a
+    stolen port or a bad disk lasts. ``back``: a killed, stopped or crashed node is started again after so long; None: never,
+    while the scenario lasts."""
+
+    verb: str
+    target: str
+    at: int | Moment
+    node: str = ""
+    database: str = ""
+    lasts: int = 1 * limits.SECOND
+    back: int | None = 500 * limits.MILLISECOND
+    times: int = 1
+    cause: Cause = "crashed"
+    factor: int = 20
+
+
+@frozen
+class Traffic:
+    """Clients of one database: from ``at`` until ``until``, ``queries`` at once ``every`` so often (0: just once). ``writes``: which
+    share of them write. ``takes``: how long a statement takes. ``direct``: past the gateway, straight to rqlited (F40)."""
+
+    database: str
+    at: int
+    node: str = ""
+    until: int = 0
+    every: int = 0
+    queries: int = 1
+    writes: float = 0.5
+    strong: bool = False
+    takes: int = 0
+    direct: bool = False
+
+
+@frozen
+class Machines:
+    """Settings of every node; each node is a cluster of its own as long as it knows no others."""
+
+    names: tuple[str, ...] = ("n1",)
+    workers: int = 1
+    hibernation_timeout: int = 3 * limits.SECOND
+    max_databases: int = 100
+    stop_timeout: int = 5 * limits.SECOND
+    wake_deadline: int = limits.WAKE_DEADLINE
+    http_ports: tuple[int, int] = (5001, 5999)
+    raft_ports: tuple[int, int] = (7001, 7999)
+    heartbeat: int = timings.HEARTBEAT
+
+
+Kind = Literal[
+    "state", "seen", "never", "acknowledged", "answered", "failed", "told", "slowest", "processes", "starts", "between"
+]
+
+
+@frozen
+class Expect:
+    """One expectation; ``kind`` says which field counts.
+
+    ``state``: ``text`` is the database's state ``at``. ``seen``, ``never``: a decision ``text`` (``times`` exactly, when
+    given), within ``after``..``at``. ``acknowledged``: at least ``times`` writes were, and all are there. ``answered``: at least ``times``
+    queries were (-1: all of them). ``failed``: exactly ``times`` were not. ``told``: some client was told ``text``. ``slowest``: no answer
+    took longer than ``within``. ``processes``: exactly ``times`` rqlited run ``at``. ``starts``: so many were started for the
+    database. ``between``: from decision ``text`` to ``other`` at most ``within``."""
+
+    kind: Kind
+    text: str = ""
+    other: str = ""
+    node: str = ""
+    database: str = ""
+    at: int | None = None
+    after: int = 0
+    times: int | None = None
+    within: int = 0
+
+
+@frozen
+class Scenario:
+    title: str
+    story: str = ""
+    seed: int = 1
+    lasts: int = 0
+    """When the scenario ends, µs; what follows is only the look whether everything still works."""
+    machines: Machines = Machines()
+    workload: tuple[Traffic, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    expect: tuple[Expect, ...] = ()
+    digest: str = ""
+    """What the trace's digest must be, or empty."""
+
+    @property
+    def end(self) -> int:
+        """``lasts``, or just after the last thing that the scenario says happens."""
+        if self.lasts:
+            return self.lasts
+        times = [max(one.at, one.until) for one in self.workload]
+        times += [fault.at + fault.lasts + (fault.back or 0) for fault in self.faults if isinstance(fault.at, int)]
+        times += [expect.at for expect in self.expect if expect.at is not None]
+        return max(times, default=0) + 2 * limits.SECOND
