@@ -93,7 +93,11 @@ def test_R61_unfit_binaries_are_refused_with_their_cause(tmp_path: Path) -> None
     plain = tmp_path / "plain"
     plain.write_text("")
     assert "chmod +x" in refused(plain)
-    for version, cause in (("rqlited 7 linux", "is rqlite 7"), ("rqlited v11.0.0", "is rqlite 11"), ("hello", "-version")):
+    for version, cause in (
+        ("rqlited 7 linux", "is rqlite 7"),
+        ("rqlited v11.0.0", "is rqlite 11"),
+        ("hello", "-version"),
+    ):
         path = program(tmp_path / version.replace(" ", "-"), f"#!/bin/sh\necho '{version}'\n")
         assert cause in refused(path)
     assert "cannot be run" in refused(program(tmp_path / "other", "#!/no/such/interpreter\n"))

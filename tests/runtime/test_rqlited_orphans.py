@@ -11,6 +11,7 @@ import attrs
 import psutil
 import pytest
 import trio
+import trio.testing
 
 from runtime import processes, rqlited_orphans
 from runtime.processes import Identity
@@ -83,6 +84,7 @@ async def test_F61_no_second_rqlited_on_a_directory_whose_process_lives(tmp_path
 async def test_F45_two_starts_of_one_directory_are_one_process(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         first = w.launch(w.spec("found"))
+        await trio.testing.wait_all_tasks_blocked()  # trio begins its tasks in no fixed order
         second = w.launch(attrs.evolve(first.spec, run=99))
         refused = await second.until_ended()
         assert (refused.run, refused.cause) == (99, "crashed")
