@@ -1,0 +1,249 @@
+"""What the node and its gateway workers tell each other, as frozen values, and their bytes.
+
+The law kept here: both sides of the channel are of one release (the node starts its workers from its own files), so frames are
+positional arrays ``[kind, field, …]`` without versions; a frame that does not have exactly its class's shape breaks the
+channel, and a worker whose channel broke serves no more (P30).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NewType, get_origin, get_type_hints
+
+import cbor2
+from attrs import field, fields, frozen
+
+Request = NewType("Request", int)
+"""Names one question of one worker, unique in the node's process: the worker's number in the upper bits."""
+
+_WORKER_BITS: Final = 32
+
+
+def request_of(worker: int, n: int) -> Request:
+    """The ``n``-th question of a worker."""
+    return Request(worker << _WORKER_BITS | n & (1 << _WORKER_BITS) - 1)
+
+
+def worker_of(request: Request) -> int:
+    """The worker that asked."""
+    return request >> _WORKER_BITS
+
+
+@frozen
+class Problem:
+    """Why the node cannot open a door: a kind of :mod:`runtime.gateway.problems` and a cause that is fit for a client (R61)."""
+
+    type: str
+    detail: str = ""
+
+
+class ChannelBroken(Exception):
+    """The other side's bytes are no frames of this release, or too large."""
+
+
+# Node → worker.
+
+
+@frozen
+class WorkerConfig:
+    """First frame of every channel. Times in seconds, sizes in bytes."""
+
+    keys: Mapping[str, str] = field(repr=False)
+    """SHA-256 of each API key, in hex → the application that it carries (R36)."""
+    worker: int = 0
+    """This worker's number; the host fills it in, and never uses one twice."""
+    query_timeout_s: float = 30.0
+    """R37; what is left of it when the query reaches rqlited goes along with every read."""
+    wait_timeout_s: float = 15.0
+    """How long a query waits for a door: longer than a creation (R40: 10 s) or a wake (R43: 8 s) may take."""
+    waiting_per_database: int = 2_000
+    waiting: int = 10_000
+    in_flight: int = 4_000
+    """Queries of one worker that may be past a door; beyond it, `busy`."""
+    connections: int = 64
+    """Connections to one rqlited; more queries than these take turns."""
+    body_bytes: int = 2 << 20
+    sql_bytes: int = 256 << 10
+    parameters: int = 32_766
+    """SQLite's own bound (SQLITE_MAX_VARIABLE_NUMBER)."""
+    rows: int = 100_000
+    result_bytes: int = 32 << 20
+    lease_s: float = 5.0
+    """A worker that heard no :class:`Lease` for so long stops serving: its node may be stopped, or dead."""
+    drain_s: float = 2.0
+    """After SIGTERM, requests in flight have so long to end."""
+    log_level: str = "info"
+
+
+@frozen
+class Lease:
+    """The node lives. → Alive."""
+
+
+@frozen
+class Door:
+    """The door of this database is open, to the rqlited at ``url`` (``http://host:port``), or closed. Generations of an
+    incarnation only grow within a node's process; an older one is ignored. → DoorAck."""
+
+    incarnation: str
+    app: str
+    name: str
+    generation: int
+    open: bool
+    url: str
+
+
+@frozen
+class Forget:
+    """The database has no door here any more: asleep, or dropped."""
+
+    incarnation: str
+
+
+@frozen
+class Answer:
+    """Ends an :class:`Ask`. ``type`` empty: the door is open, its :class:`Door` came before."""
+
+    request: Request
+    type: str = ""
+    detail: str = ""
+
+
+@frozen
+class Names:
+    """Ends a :class:`ListNames`."""
+
+    request: Request
+    names: tuple[str, ...]
+
+
+# Worker → node.
+
+
+@frozen
+class WorkerJoined:
+    """The worker serves from now on. It knows no doors yet."""
+
+    worker: int
+
+
+@frozen
+class Alive:
+    """The worker has read this far: its answer to a :class:`Lease`, for the host alone."""
+
+    worker: int
+
+
+@frozen
+class WorkerLeft:
+    """The worker's process has ended, and was reaped: nothing passes its doors any more. Made by the host."""
+
+    worker: int
+
+
+@frozen
+class Ask:
+    """A query waits for this database: create or wake it if need be (``create``: also when there is no such name). One at a
+    time for each database and worker (F51)."""
+
+    worker: int
+    request: Request
+    app: str
+    name: str
+    create: bool
+
+
+@frozen
+class ListNames:
+    """Which databases has this application (R35)?"""
+
+    worker: int
+    request: Request
+    app: str
+
+
+@frozen
+class DoorAck:
+    """The worker has carried out the :class:`Door` of this generation, and so many of its queries are still in flight. Sent at once,
+    and again when the last one behind a closed door has ended (P30, F56)."""
+
+    worker: int
+    incarnation: str
+    generation: int
+    in_flight: int
+
+
+@frozen
+class Used:
+    """Queries passed the door: ``count`` since the last report, ``in_flight`` now (R41)."""
+
+    worker: int
+    incarnation: str
+    count: int
+    in_flight: int
+
+
+ToWorker = WorkerConfig | Lease | Door | Forget | Answer | Names
+FromWorker = WorkerJoined | WorkerLeft | Ask | ListNames | DoorAck | Used
+
+_KINDS: Final[tuple[type, ...]] = (
+    WorkerConfig,
+    Lease,
+    Door,
+    Forget,
+    Answer,
+    Names,
+    WorkerJoined,
+    Alive,
+    Ask,
+    ListNames,
+    DoorAck,
+    Used,
+)
+_CODE: Final = {cls: code for code, cls in enumerate(_KINDS)}
+_WIRE: Final[dict[Any, type | tuple[type, ...]]] = {int: int, str: str, bool: bool, float: (int, float), Request: int}
+
+
+def _shape(cls: type) -> tuple[tuple[str, type | tuple[type, ...]], ...]:
+    hints = get_type_hints(cls)
+    return tuple(
+        (a.name, _WIRE.get(hints[a.name]) or (list if get_origin(hints[a.name]) is tuple else dict))
+        for a in fields(cls)
+    )
+
+
+_SHAPES: Final = tuple(_shape(cls) for cls in _KINDS)
+
+
+def encode(frame: ToWorker | FromWorker | Alive) -> bytes:
+    """The bytes of a frame, without its length."""
+    code = _CODE[type(frame)]
+    return cbor2.dumps([code, *(_plain(getattr(frame, name)) for name, _type in _SHAPES[code])])
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def decode(payload: bytes) -> Any:
+    """The frame of these bytes. Raises :class:`ChannelBroken` for anything that :func:`encode` never gives."""
+    try:
+        parts: Any = cbor2.loads(payload)
+    except Exception as error:  # cbor2 raises many kinds; each means the same here
+        raise ChannelBroken("not CBOR") from error
+    if not isinstance(parts, list) or not parts:
+        raise ChannelBroken("not an array")
+    values: list[Any] = parts
+    code = values.pop(0)
+    if not isinstance(code, int) or not 0 <= code < len(_KINDS):
+        raise ChannelBroken("an unknown kind of frame")
+    kind: Any = _KINDS[code]
+    shape = _SHAPES[code]
+    if len(values) != len(shape):
+        raise ChannelBroken(f"{kind.__name__} of {len(values)} fields")
+    for i, (name, wanted) in enumerate(shape):
+        if not isinstance(values[i], wanted):
+            raise ChannelBroken(f"{kind.__name__}.{name} of another type")
+        if wanted is list:
+            values[i] = tuple(values[i])
+    return kind(*values)

@@ -1,0 +1,65 @@
+"""A worker's log: structlog, one JSON object a line, on standard error, which is the node's (R60).
+
+The law kept here: no line holds a key, a statement or an argument. structlog (with the rich tracebacks that it imports) takes
+longer to load than the rest of a worker, so it is loaded after the worker serves, and a quiet worker never waits for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any, Final
+
+import orjson
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class Log:
+    """``level``: of :data:`LEVELS`. Ordinary requests are debug lines."""
+
+    def __init__(self, level: str, worker: int) -> None:
+        self._level = LEVELS.get(level, LEVELS["info"])
+        self._worker = worker
+
+    def access(
+        self, request_id: str, method: str, path: str, app: str, status: int, seconds: float, problem: str
+    ) -> None:
+        """One line for each request. Failures of the gateway or its database are warnings."""
+        bad = status >= 500
+        if self._level > (LEVELS["warning"] if bad else LEVELS["debug"]):
+            return
+        fields: dict[str, Any] = {"request_id": request_id, "method": method, "path": path, "status": status}
+        fields |= {"requester": app, "ms": round(seconds * 1000, 2)}
+        if problem:
+            fields["problem"] = problem
+        (self._logger.warning if bad else self._logger.debug)("request", **fields)
+
+    def failed(self, request_id: str, error: Exception) -> None:
+        """A bug of ours: the traceback belongs here, and only here."""
+        self._logger.error("request failed", request_id=request_id, exc_info=error)
+
+    def say(self, event: str, **fields: Any) -> None:
+        """An event of the worker itself."""
+        if self._level <= LEVELS["info"]:
+            self._logger.info(event, **fields)
+
+    @functools.cached_property
+    def _logger(self) -> Any:
+        import structlog
+
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(serializer=_json),
+            ],
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            wrapper_class=structlog.make_filtering_bound_logger(self._level),
+        )
+        return structlog.get_logger("gateway").bind(worker=self._worker)
+
+
+def _json(value: Any, **_options: Any) -> str:
+    return orjson.dumps(value, default=repr).decode()

@@ -1,0 +1,154 @@
+"""Queries that wait in front of a door. The law kept here is F51: however many wait for one database, the node is asked once
+at a time; they are bounded in number and in time, and each ends in a passage or in a cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define, field
+
+from runtime.gateway.doors import Doors, Passage
+from runtime.gateway.frames import Answer, Ask, ListNames, Names, Request, WorkerConfig, request_of
+from runtime.gateway.problems import Refusal
+
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 0.25
+"""Between two questions for one query: the node may say *open* of an rqlited that has just died, until it sees the exit."""
+
+
+@define(eq=False)
+class _Queue:
+    """All queries of one worker that wait for one database, and the question that was asked for them."""
+
+    asked: Request | None = None
+    waiters: set[asyncio.Future[None]] = field(factory=set[asyncio.Future[None]])
+
+
+class Waiting:
+    """One worker's waiting queries. ``send`` takes frames for the node."""
+
+    def __init__(self, config: WorkerConfig, doors: Doors, send: Callable[[Ask | ListNames], None]) -> None:
+        self._config = config
+        self._doors = doors
+        self._send = send
+        self._asked = 0
+        self._waiting = 0
+        self._queues: dict[tuple[str, str], _Queue] = {}
+        self._questions: dict[Request, tuple[str, str]] = {}
+        self._lists: dict[Request, asyncio.Future[tuple[str, ...]]] = {}
+
+    async def passage(self, app: str, name: str, deadline: float, *, refused: bool = False) -> Passage:
+        """Wait for a passage, until ``deadline`` (loop time). ``refused``: rqlited did not take the last one, so ask the node even if the
+        door looks open. Raises :class:`Refusal`: the node's cause, or ``wake-timeout``, ``busy``, ``stopping``."""
+        if not refused and (passage := self._doors.enter(app, name)) is not None:
+            return passage
+        deadline = min(deadline, asyncio.get_running_loop().time() + self._config.wait_timeout_s)
+        pause = _FIRST_PAUSE_S if refused else 0.0
+        while True:
+            if pause:
+                await self._pause(pause, deadline)
+            await self._one_turn((app, name), deadline)
+            if (passage := self._doors.enter(app, name)) is not None:
+                return passage
+            # Closed again before we ran, or of another mind than the node: never ask in a tight loop.
+            pause = min(2 * pause, _LONGEST_PAUSE_S) or _FIRST_PAUSE_S
+
+    async def _pause(self, seconds: float, deadline: float) -> None:
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= seconds:
+            raise Refusal("wake-timeout", "the database did not stay open")
+        await asyncio.sleep(seconds)
+
+    async def _one_turn(self, key: tuple[str, str], deadline: float) -> None:
+        """Until the door opens or the node answers; raises the node's cause."""
+        if not self._doors.serving:
+            raise Refusal("stopping", "this gateway has lost its node")
+        config = self._config
+        queue = self._queues.get(key)
+        if self._waiting >= config.waiting or (queue is None and len(self._queues) >= config.waiting):
+            raise Refusal("busy", f"{self._waiting} queries wait for databases to open")
+        if queue is None:
+            queue = self._queues[key] = _Queue()
+        if len(queue.waiters) >= config.waiting_per_database:
+            raise Refusal("busy", f"{len(queue.waiters)} queries wait for this database to open")
+        if queue.asked is None:
+            queue.asked = self._next()
+            self._questions[queue.asked] = key
+            self._send(Ask(config.worker, queue.asked, key[0], key[1], create=True))
+        waiter = asyncio.get_running_loop().create_future()
+        queue.waiters.add(waiter)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                await waiter
+        except TimeoutError:
+            raise Refusal("wake-timeout", "the database did not open in time; it may yet: try again") from None
+        finally:
+            self._waiting -= 1
+            queue.waiters.discard(waiter)
+            if not queue.waiters and queue.asked is None and self._queues.get(key) is queue:
+                del self._queues[key]
+
+    async def names(self, app: str, deadline: float) -> tuple[str, ...]:
+        """The application's databases, from the node. Raises :class:`Refusal`."""
+        if not self._doors.serving:
+            raise Refusal("stopping", "this gateway has lost its node")
+        if len(self._lists) >= self._config.waiting:
+            raise Refusal("busy", "too many requests wait for the node")
+        request = self._next()
+        answer = self._lists[request] = asyncio.get_running_loop().create_future()
+        self._send(ListNames(self._config.worker, request, app))
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await answer
+        except TimeoutError:
+            raise Refusal("query-timeout", "the node did not answer") from None
+        finally:
+            del self._lists[request]
+
+    def opened(self, app: str, name: str) -> None:
+        """The door of this database has opened."""
+        queue = self._queues.get((app, name))
+        for waiter in queue.waiters if queue else ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def answered(self, answer: Answer) -> None:
+        """The node has answered a question; a late or unknown answer changes nothing."""
+        key = self._questions.pop(answer.request, None)
+        queue = self._queues.get(key) if key is not None else None
+        if key is None or queue is None or queue.asked != answer.request:
+            return
+        queue.asked = None
+        for waiter in queue.waiters:
+            if waiter.done():
+                continue
+            if answer.type:
+                waiter.set_exception(Refusal(answer.type, answer.detail))
+            else:
+                waiter.set_result(None)
+        if not queue.waiters:
+            del self._queues[key]
+
+    def listed(self, names: Names) -> None:
+        """The node has answered a :class:`ListNames`."""
+        answer = self._lists.get(names.request)
+        if answer is not None and not answer.done():
+            answer.set_result(names.names)
+
+    def shut(self) -> None:
+        """The node is gone: nobody waits any longer."""
+        for queue in self._queues.values():
+            for waiter in queue.waiters:
+                if not waiter.done():
+                    waiter.set_exception(Refusal("stopping", "this gateway has lost its node"))
+        for answer in self._lists.values():
+            if not answer.done():
+                answer.set_exception(Refusal("stopping", "this gateway has lost its node"))
+
+    def _next(self) -> Request:
+        self._asked += 1
+        return request_of(self._config.worker, self._asked)

@@ -1,0 +1,252 @@
+"""One gateway worker's process: ``python -m runtime.gateway.worker --channel FD --listen FD``, started by the node alone.
+
+The law kept here is that of the doors (P30): a worker lives no longer than its channel. End of file (the node died), a frame that
+is none, or no lease for ``lease_s`` (the node is stopped) shut the doors at once, and then the process ends, at the latest a
+moment after the drain; SIGTERM lets requests in flight end first. Nothing is left behind: a worker has no children and no files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import uvloop
+from uvicorn.config import Config
+from uvicorn.server import Server
+
+from runtime.gateway import vetting
+from runtime.gateway.app import Gateway
+from runtime.gateway.channel import FrameReader, pack
+from runtime.gateway.doors import REPORT_S, Doors
+from runtime.gateway.frames import (
+    Alive,
+    Answer,
+    ChannelBroken,
+    Door,
+    Forget,
+    FromWorker,
+    Lease,
+    Names,
+    WorkerConfig,
+    WorkerJoined,
+)
+from runtime.gateway.log import Log
+from runtime.gateway.queries import Queries
+from runtime.gateway.upstream import Upstream
+from runtime.gateway.waiting import Waiting
+
+_ORPHANED_S = 0.3
+"""How long requests in flight may still take when the node is gone. Short: the next node needs the listening socket's port."""
+_LEAVE_S = 0.5
+"""After the drain, for uvicorn to finish; then the process ends whatever still runs."""
+
+
+class _Server(Server):
+    """uvicorn without its own signal handling, that tells when it serves."""
+
+    def __init__(self, config: Config, serving: asyncio.Event) -> None:
+        super().__init__(config)
+        self._serving = serving
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._serving.set()
+
+
+class _Channel(asyncio.Protocol):
+    """The worker's end: frames are carried out in the callback that read them, so no query runs between two of them."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                self._worker.hear(frame)
+        except ChannelBroken as error:
+            self._worker.orphaned(f"the node's channel is broken: {error}")
+
+    def eof_received(self) -> bool:
+        self._worker.orphaned("the node is gone")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._worker.orphaned("the node is gone")
+
+    def send(self, frame: FromWorker | Alive) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(pack(frame))
+
+
+class Worker:
+    """One worker, from its first frame to its end."""
+
+    def __init__(self, listener: socket.socket, channel: socket.socket) -> None:
+        self._listener = listener
+        self._socket = channel
+        self._configured: asyncio.Future[WorkerConfig] = asyncio.get_running_loop().create_future()
+        self._channel = _Channel(self)
+        self._doors: Doors | None = None
+        self._waiting: Waiting | None = None
+        self._upstream: Upstream | None = None
+        self._urls: dict[str, str] = {}
+        self._server: _Server | None = None
+        self._log = Log("info", 0)
+        self._ending = False
+
+    async def run(self) -> None:
+        """Serve until the node ends, or ends this."""
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self._channel, sock=self._socket)
+        async with asyncio.timeout(10):  # a node that says nothing is none
+            config = await self._configured
+        self._log = Log(config.log_level, config.worker)
+        self._doors = doors = Doors(config.worker, config.lease_s, self._channel.send, time.monotonic)
+        self._waiting = Waiting(config, doors, self._channel.send)
+        self._upstream = Upstream(config.connections)
+        queries = Queries(config, doors, self._waiting, self._upstream)
+        gateway = Gateway(config, doors, self._waiting, queries, self._log)
+        serving = asyncio.Event()
+        self._server = server = _Server(_uvicorn(gateway, config), serving)
+        loop.add_signal_handler(signal.SIGTERM, self.end, config.drain_s)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is the node's
+        async with asyncio.TaskGroup() as tasks:
+            helpers = [
+                tasks.create_task(self._joined(serving, config.worker)),
+                tasks.create_task(self._watch(doors, config.lease_s)),
+            ]
+            await server.serve([self._listener])
+            for helper in helpers:
+                helper.cancel()
+
+    async def _joined(self, serving: asyncio.Event, worker: int) -> None:
+        await serving.wait()
+        self._channel.send(WorkerJoined(worker))
+        # What the first statement and the first log line need, without keeping the event loop from requests meanwhile.
+        await asyncio.get_running_loop().run_in_executor(None, _import_the_rest)
+        vetting.load()
+
+    async def _watch(self, doors: Doors, lease_s: float) -> None:
+        """The lease, and reports of use."""
+        while not self._ending:
+            await asyncio.sleep(min(REPORT_S, lease_s) / 4)
+            if not doors.serving:
+                self.orphaned(f"the node was not heard for {lease_s:g} s")
+            doors.report()
+
+    def hear(self, frame: object) -> None:
+        """Carry out one frame of the node."""
+        if isinstance(frame, WorkerConfig):
+            if not self._configured.done():
+                self._configured.set_result(frame)
+            return
+        doors, waiting = self._doors, self._waiting
+        if doors is None or waiting is None:  # leases may come before we are ready
+            return
+        doors.renew()
+        match frame:
+            case Lease():
+                self._channel.send(Alive(doors.worker))
+            case Door():
+                if doors.tell(frame):
+                    waiting.opened(frame.app, frame.name)
+                    self._now_at(frame.incarnation, frame.url)
+            case Forget():
+                doors.forget(frame.incarnation)
+                self._now_at(frame.incarnation, None)
+            case Answer():
+                waiting.answered(frame)
+            case Names():
+                waiting.listed(frame)
+            case _:
+                raise ChannelBroken(f"a {type(frame).__name__} goes the other way")
+
+    def _now_at(self, incarnation: str, url: str | None) -> None:
+        """Close the connections to where the database was: its port may soon be another's."""
+        before = self._urls.pop(incarnation, None)
+        if url is not None:
+            self._urls[incarnation] = url
+        if before is not None and before != url and self._upstream is not None:
+            self._upstream.retire(before)
+
+    def orphaned(self, because: str) -> None:
+        """The node is gone, or may be: no query passes a door from now on, and the process ends."""
+        if self._doors is not None:
+            self._doors.shut()
+        if self._waiting is not None:
+            self._waiting.shut()
+        if not self._ending:
+            self._log.say("gateway worker ends", because=because)
+        self.end(_ORPHANED_S)
+
+    def end(self, drain_s: float) -> None:
+        """Accept nothing new, let requests in flight end within ``drain_s``, and end the process."""
+        if self._ending:
+            return
+        self._ending = True
+        # Whatever hangs below, the process must not: an orphan would hold the listening port.
+        asyncio.get_running_loop().call_later(drain_s + _LEAVE_S, os._exit, 1)
+        if self._server is None:
+            os._exit(1)
+        self._server.should_exit = True
+
+
+def _uvicorn(gateway: Gateway, config: WorkerConfig) -> Config:
+    return Config(
+        gateway,
+        loop="none",  # we run in ours
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=max(1, round(config.drain_s)),
+        backlog=2048,
+    )
+
+
+def _import_the_rest() -> None:
+    import structlog  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import syntaqlite  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+
+def main() -> int:
+    """The process."""
+    options = argparse.ArgumentParser(prog="runtime.gateway.worker")
+    options.add_argument("--channel", type=int, required=True)
+    options.add_argument("--listen", type=int, required=True)
+    given = options.parse_args()
+    listener, channel = socket.socket(fileno=given.listen), socket.socket(fileno=given.channel)
+    channel.setblocking(False)
+
+    async def run() -> None:
+        await Worker(listener, channel).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
