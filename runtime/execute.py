@@ -64,6 +64,8 @@ class Executor:
         self._directories = directories
         self._host = host
         self._transport = transport
+        self._runs: dict[str, int] = {}
+        self._all_ended = trio.Event()
         self._do: dict[type, Callable[[Any], None]] = {
             effects.ReservePorts: self._reserve,
             effects.HoldPort: self._hold,
@@ -101,7 +103,7 @@ class Executor:
             case frames.Ask(_, request, app, name, _):
                 self._tell(inputs.Ask(0, request, app, name))
             case frames.ListNames(_, request, app):
-                self._gateway.names(request, self._names(app))
+                self._gateway.names(request, list(self._names(app)))
             case frames.DoorAck(worker, incarnation, generation, in_flight):
                 self._tell(inputs.DoorAck(0, worker, incarnation, generation, in_flight))
             case frames.Used(worker, incarnation, count, in_flight):
@@ -110,6 +112,14 @@ class Executor:
     def _tell(self, outcome: inputs.Input) -> None:
         log.debug("outcome", **_fields(outcome))
         self._feed(outcome)
+
+    async def stop_all(self, kill_after: float) -> None:
+        """The end of the node: SIGTERM to every rqlited, SIGKILL after ``kill_after`` seconds; returns when all are reaped. The
+        driver no longer runs, so nothing is started again."""
+        for incarnation, run in self._runs.items():
+            self._supervisor.terminate(incarnation, run, kill_after)
+        while self._runs:
+            await self._all_ended.wait()
 
     # Ports.
 
@@ -153,7 +163,15 @@ class Executor:
                 )
             )
 
-        ended = await self._supervisor.run(spec, on_ready)
+        self._runs[action.incarnation] = action.run
+        try:
+            ended = await self._supervisor.run(spec, on_ready)
+        finally:
+            if self._runs.get(action.incarnation) == action.run:
+                del self._runs[action.incarnation]
+            if not self._runs:
+                self._all_ended.set()
+                self._all_ended = trio.Event()
         self._tell(
             inputs.InstanceExited(
                 0, action.incarnation, action.run, ended.code, ended.cause, ended.detail, ended.wal_empty
@@ -217,7 +235,7 @@ class Executor:
 
     def _answer(self, action: effects.Answer) -> None:
         error = None if action.problem is None else frames.Problem(action.problem, action.detail)
-        self._gateway.answer(frames.Request(action.request), error)
+        self._gateway.answer(frames.Request(action.request), error=error)
 
 
 def render(decision: effects.Decision) -> None:

@@ -1,0 +1,168 @@
+"""``python -m runtime.node``: a node, from its command line to its exit code. Law: whatever keeps a node from starting is one
+line on standard error that names the cause and what to do, and a non-zero exit, before anything was touched that it would
+have to leave behind (R13, R61). A cluster is founded by an explicit act alone (P60).
+
+Exit codes: 0 stopped as asked; 1 the node had to end (its log says why); 2 it did not start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from protocol.chart import TABLE, LibraryChart
+from protocol.codec import CodecError
+from runtime import identity, life, logs
+from runtime.directories import Directories, DirectoryUnusable
+from runtime.gateway.host import GatewayFailed
+from runtime.identity import IdentityUnusable
+from runtime.ports import can_bind
+from runtime.rqlited_binary import RqlitedMissing, find_binary
+from runtime.settings import Settings, SettingsError, load
+from runtime.store import FILE, DirectoryLock, Store, StoreUnusable
+
+CLUSTER: Final = "cluster"
+PEER: Final = "peer"
+"""Facts of the store: the cluster's id, and the peer that the store belongs to."""
+
+log = structlog.stdlib.get_logger("node")
+
+
+class NotFounded(Exception):
+    """There is no cluster here, or one already: founding is explicit (P60). One line."""
+
+
+_WILL_NOT_START: Final = (
+    SettingsError,
+    RqlitedMissing,
+    StoreUnusable,
+    IdentityUnusable,
+    DirectoryUnusable,
+    GatewayFailed,
+    NotFounded,
+    life.OrphanUnstoppable,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node; gives the exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        settings = load(given.config, given.set)
+        if given.check:
+            print("torpor: the configuration is valid")
+            return 0
+        return _run(settings, found=given.found, library=given.engine == "library")
+    except _WILL_NOT_START as refusal:
+        return _refuse(refusal)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runtime.node", description="Run a Torpor node.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings; without one, the defaults")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="over the file's value")
+    parser.add_argument("--found", action="store_true", help="found a new cluster in an empty data directory, once")
+    parser.add_argument("--check", action="store_true", help="only validate the settings")
+    parser.add_argument(
+        "--engine", choices=("table", "library"), default="table", help="what steps the lifecycle (library: the slow reference)"
+    )
+    return parser
+
+
+def _run(settings: Settings, *, found: bool, library: bool) -> int:
+    binary = find_binary(str(settings.rqlite.binary or ""))
+    directories = Directories(settings.node.data_dir)
+    if not found and not directories.data_dir.joinpath(FILE).exists():
+        raise NotFounded(_nothing_here(settings, directories.data_dir))
+    if found and settings.gateway.listen.port and not can_bind(*settings.gateway.listen):
+        # Looked at before founding: else the next try would find a founded cluster and refuse --found.
+        raise GatewayFailed(
+            f"the gateway cannot listen on {settings.gateway.listen}: the port is taken; stop its user, or set gateway.listen"
+        )
+    lock = DirectoryLock(directories.data_dir)
+    directories.prepare()
+    if found:
+        found_cluster(directories.data_dir)
+    with Store(directories.data_dir) as store:
+        who = identity.load(directories.data_dir)
+        facts = store.facts()
+        if facts.get(PEER) != who.peer:
+            raise StoreUnusable(
+                f"{store.path} belongs to peer {facts.get(PEER) or 'nobody'}, the key here to {who.peer}; "
+                "restore the identity/ directory that belongs to this store"
+            )
+        logs.configure(settings.logging, who.peer)
+        log.info("node starts", cluster=facts.get(CLUSTER, ""), rqlited=str(binary.path), version=binary.major)
+        chart = LibraryChart() if library else TABLE
+        try:
+            trio.run(life.live, life.Means(settings, who, store, binary, directories, chart))
+        except BaseExceptionGroup as group:
+            return _ended(group)
+    lock.release()
+    return 0
+
+
+def found_cluster(data_dir: Path) -> None:
+    """Found a cluster in a locked, empty data directory: keys first, then one transaction that makes it so (P60). Raises
+    :class:`NotFounded` when there is one already."""
+    with Store(data_dir, create=True) as store:
+        cluster = store.facts().get(CLUSTER)
+        if cluster is not None:
+            raise NotFounded(
+                f"cluster {cluster} was founded in {data_dir} already; start without --found, "
+                "or give a new cluster an empty node.data_dir"
+            )
+        identity.mint(data_dir)
+        store.found({CLUSTER: secrets.token_hex(16), PEER: identity.load(data_dir).peer})
+
+
+def _nothing_here(settings: Settings, data_dir: Path) -> str:
+    if settings.discovery.bootstrap_peers:
+        return f"no store in {data_dir}: this version cannot join the cluster of discovery.bootstrap_peers yet"
+    return (
+        f"no cluster in {data_dir}, and discovery.bootstrap_peers names no node of one: run once with --found to found a new "
+        "cluster, or set node.data_dir to where its data is"
+    )
+
+
+def _ended(group: BaseExceptionGroup[BaseException]) -> int:
+    """A fault ended the node. One that the operator can mend is one line; ours go to the log with their traceback."""
+    leaves = list(_leaves(group))
+    for leaf in leaves:
+        if isinstance(leaf, _WILL_NOT_START):
+            return _refuse(leaf)
+    for leaf in leaves:
+        if isinstance(leaf, sqlite3.Error):
+            return _refuse(StoreUnusable(f"the store cannot be written ({leaf}), so nothing may be done: see the disk"), 1)
+        if isinstance(leaf, CodecError):
+            return _refuse(StoreUnusable(f"the store holds a row that cannot be read ({leaf}); restore it from a copy"))
+        if isinstance(leaf, KeyboardInterrupt):
+            return 130
+    log.critical("node failed", exc_info=group)
+    return _refuse(leaves[0], 1)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+def _refuse(error: BaseException, code: int = 2) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"torpor: {text}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
