@@ -65,8 +65,8 @@ class Expectations:
 
     def _histories(self, expect: Expect) -> list[History]:
         return [
-            history
-            for (node, database), history in self.world.histories.items()
+            client.history
+            for (node, database), client in self.world.clients.items()
             if expect.node in ("", node) and expect.database in ("", database)
         ]
 
@@ -132,11 +132,11 @@ class Expectations:
 
     def failed(self, expect: Expect) -> Finding:
         failed = [one for history in self._histories(expect) for one in history.failed]
-        found = f"{len(failed)} were" + (f", the first: {failed[0][2]} {failed[0][3]}" if failed else "")
+        found = f"{len(failed)} were" + (f", the first: {failed[0][1].verdict} {failed[0][1].detail}" if failed else "")
         return Finding(f"{expect.times} queries{self._whose(expect)} were not answered", len(failed) == expect.times, found)
 
     def told(self, expect: Expect) -> Finding:
-        said = sorted({detail for history in self._histories(expect) for _, _, _, detail in history.failed})
+        said = sorted({query.detail for history in self._histories(expect) for _, query in history.failed})
         held = any(expect.text in detail for detail in said)
         return Finding(f"a client{self._whose(expect)} was told “{expect.text}”", held, "" if held else f"told: {said}")
 

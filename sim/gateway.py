@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from protocol.effects import Door, Problem
 from protocol.inputs import Ask, DoorAck, Used, WorkerJoined
 from sim import timings
-from sim.query import Query
+from sim.query import Query, Verdict
 from sim.rqlite import NO_ROWS, Outcome
 from sim.streams import between
 
@@ -69,6 +69,7 @@ class Worker:
 
     def _join(self) -> None:
         self.serving = True
+        self.machine.count_accepting()
         self._tell_node(WorkerJoined, self.number)
 
     # The channel. Each direction keeps its order; what arrives while the process is stopped waits for it.
@@ -119,7 +120,7 @@ class Worker:
                 self._ask(database)
         else:
             for query in self._waiting.pop(database, ()):
-                query.end("problem", f"{problem}: {detail}", NO_ROWS, 0)
+                self._answer(query, "problem", f"{problem}: {detail}")
 
     # Queries.
 
@@ -128,14 +129,14 @@ class Worker:
         if self.paused:
             self._held.append((self.submit, (query,)))
             return
-        gate = self._named.get((query.app, query.name))
+        gate = self._named.get(query.database)
         if gate is not None and gate.open and self.leased:
             self._enter(gate, query)
         else:
             self._wait(query)
 
     def _wait(self, query: Query) -> None:
-        database = (query.app, query.name)
+        database = query.database
         self._waiting.setdefault(database, []).append(query)
         deadline = min(query.begun + timings.QUERY_TIMEOUT, self._schedule.now + timings.DOOR_TIMEOUT)
         self._schedule.at(deadline, self._do, self._waited, query)
@@ -150,10 +151,10 @@ class Worker:
         self._tell_node(Ask, request, *database)
 
     def _waited(self, query: Query) -> None:
-        waiting = self._waiting.get((query.app, query.name), [])
+        waiting = self._waiting.get(query.database, [])
         if query in waiting:
             waiting.remove(query)
-            query.end("timeout", "no door opened in time", NO_ROWS, 0)
+            self._answer(query, "timeout", "no door opened in time")
 
     def _let_in(self, database: Database) -> None:
         gate = self._named.get(database)
@@ -167,18 +168,36 @@ class Worker:
         if not gate.reporting:
             self._report_soon(gate)
         self._inside[query] = gate
-        rqlited = self.machine.listener(gate.http)
+        low, high = timings.LOOPBACK
+        self._schedule.after(low + int(self._chance.random() * (high - low)), self._send, query)
+
+    def _send(self, query: Query) -> None:
+        """The request reaches the rqlited's port."""
+        if self.paused:
+            self._held.append((self._send, (query,)))
+            return
+        gate = self._inside.get(query)
+        if gate is None:
+            return  # the worker died meanwhile
+        machine = self.machine
+        rqlited = machine.processes.get(machine.host.bound.get(gate.http, 0))
         if rqlited is None:
             self._replied(query, "refused", NO_ROWS, 0)
             return
-        self.machine.checks.passes(rqlited, gate.incarnation)
-        query.sent = True
+        if rqlited.start.incarnation != gate.incarnation or rqlited.sentenced:
+            machine.checks.passes(rqlited, gate.incarnation)
         if rqlited.paused or query.lasts:
             self.watch(query)
-        if query.writes:
-            rqlited.write(self._replied, query, query.value, query.lasts)
+        if query.value:
+            rqlited.write(self._answered, query, query.value, query.lasts)
         else:
-            rqlited.read(self._replied, query, query.strong, query.lasts)
+            rqlited.read(self._answered, query, query.strong, query.lasts)
+
+    def _answered(self, query: Query, outcome: Outcome, rows: list[int], count: int) -> None:
+        """The rqlited's answer, or the end of its connection, is on its way back."""
+        low, high = timings.LOOPBACK
+        delay = low + int(self._chance.random() * (high - low))
+        self._schedule.after(delay, self._replied, query, outcome, rows, count)
 
     def watch(self, query: Query) -> None:
         """Its answer may never come: end it by its own timeout (R37, F89)."""
@@ -189,26 +208,32 @@ class Worker:
             for rqlited in self.machine.processes.values():
                 rqlited.forget(query)
             self._leave(query)
-            query.end("timeout", "rqlited did not answer in time", NO_ROWS, 0)
+            self._answer(query, "timeout", "rqlited did not answer in time")
 
     def _replied(self, query: Query, outcome: Outcome, rows: list[int], count: int) -> None:
         if self.paused:
             self._held.append((self._replied, (query, outcome, rows, count)))
             return
-        if not self.alive or query not in self._inside:
-            return
+        if query not in self._inside:
+            return  # it has timed out, or the worker has died
         self._leave(query)
         if outcome == "ok":
-            query.end("ok", "", rows, count)
-        elif outcome == "refused" or (outcome == "reset" and not query.writes):
+            low, high = timings.TO_GATEWAY
+            delay = low + int(self._chance.random() * (high - low))
+            self._schedule.after(delay, query.end, "ok", "", rows, count)
+        elif outcome == "refused" or (outcome == "reset" and not query.value):
             if self._schedule.now + AGAIN < query.begun + timings.QUERY_TIMEOUT:
                 self._schedule.after(AGAIN, self._try_again, query)
             else:
-                query.end("timeout", "no connection", NO_ROWS, 0)
+                self._answer(query, "timeout", "no connection")
         elif outcome == "reset":
-            query.end("unknown", "rqlited ended under the write", NO_ROWS, 0)
+            self._answer(query, "unknown", "rqlited ended under the write")
         else:
-            query.end("problem", "rqlited refused", NO_ROWS, 0)
+            self._answer(query, "problem", "rqlited refused")
+
+    def _answer(self, query: Query, verdict: Verdict, detail: str) -> None:
+        """Tell a client that its query was not carried out, or may not have been."""
+        self._schedule.after(between(self._chance, timings.TO_GATEWAY), query.end, verdict, detail, NO_ROWS, 0)
 
     def _try_again(self, query: Query) -> None:
         if self.alive:
@@ -259,9 +284,11 @@ class Worker:
 
     def pause(self) -> None:
         self.paused = True
+        self.machine.count_accepting()
 
     def resume(self) -> None:
         self.paused = False
+        self.machine.count_accepting()
         held, self._held = self._held, []
         for call, arguments in held:
             self._do(call, *arguments)
@@ -269,6 +296,7 @@ class Worker:
     def stop(self) -> None:
         """SIGTERM: accept nothing more, finish what is in flight, at most for the drain's time."""
         self.serving = False
+        self.machine.count_accepting()
         self._schedule.after(timings.WORKER_DRAIN, self.die)
         self._stop_when_empty()
 

@@ -8,14 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from typing import Final
-
 from sim.laws import Violation
-from sim.query import Query, Verdict
-
-SLOW: Final = 2_000_000
-"""A query that took longer (µs) is told in the story."""
-
+from sim.query import Query
 
 class History:
     """One database's clients, over all its sleeps, crashes and restarts."""
@@ -27,8 +21,8 @@ class History:
         self.acknowledged = 0
         self.answered = 0
         self.asked = 0
-        self.failed: list[tuple[int, Query, Verdict, str]] = []
-        """(when, query, verdict, detail) of each that was not answered."""
+        self.failed: list[tuple[int, Query]] = []
+        """When, and which, of all that were not answered."""
         self.slowest = 0
         """The longest wait for an answer, µs."""
         self._due: deque[tuple[int, int]] = deque()
@@ -42,15 +36,10 @@ class History:
         self._high: list[tuple[int, int]] = []
         """(acknowledged at, highest row of all acknowledged until then), growing in both: what an older read must hold."""
 
-    def wants(self, query: Query) -> None:
-        self.asked += 1
-        if query.writes:
-            self.sent.add(query.value)
-
-    def ended(self, query: Query, verdict: Verdict, detail: str, rows: list[int], count: int, now: int) -> None:
+    def ended(self, query: Query, rows: list[int], count: int, now: int) -> None:
         """A client was told. Raises Violation when that contradicts what clients were told before."""
-        if verdict != "ok":
-            self.failed.append((now, query, verdict, detail))
+        if query.verdict != "ok":
+            self.failed.append((now, query))
             return
         self.answered += 1
         waited = now - query.begun

@@ -21,7 +21,6 @@ from sim.disk import Disk
 from sim.gateway import Worker
 from sim.host import FOREIGN, Host
 from sim.process import NodeProcess
-from sim.query import Query
 from sim.rqlite import Rqlited
 from sim.streams import between
 
@@ -59,6 +58,8 @@ class Machine:
         """Internal name → how often an rqlited was started for it."""
         self.workers: dict[int, Worker] = {}
         """Number → every worker process that lives, joined or not."""
+        self.accepting: list[Worker] = []
+        """Workers that take a new connection now."""
         self.node: NodeProcess | None = None
         self.remembered: dict[str, tuple[type, tuple[Any, ...]]] | None = None
         """The last input of each kind, when a scenario will repeat one."""
@@ -172,6 +173,7 @@ class Machine:
     def worker_gone(self, worker: Worker) -> None:
         """A worker's process ended: its node reaps it and starts another."""
         del self.workers[worker.number]
+        self.count_accepting()
         took = between(self.streams["gateway"], timings.EXIT_SEEN)
         self.schedule.after(took, self._reap_worker, worker)
 
@@ -190,17 +192,9 @@ class Machine:
         if worker.alive and worker.paused and worker.node.alive:
             worker.die()
 
-    def submit(self, query: Query) -> bool:
-        """A client connects: one of the workers accepts. False when nobody listens."""
-        serving = [worker for worker in self.workers.values() if worker.serving]
-        awake = [worker for worker in serving if not worker.paused]
-        if not awake:
-            return False
-        if len(awake) == 1:
-            awake[0].submit(query)
-        else:
-            awake[int(self.streams["gateway"].random() * len(awake))].submit(query)
-        return True
+    def count_accepting(self) -> None:
+        """Some worker began or ceased to accept connections on the machine's one listening socket."""
+        self.accepting = [worker for worker in self.workers.values() if worker.serving and not worker.paused]
 
     # rqlited.
 

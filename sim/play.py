@@ -15,7 +15,7 @@ from protocol.chart import CHARTS
 from protocol.limits import DRAIN_WINDOW, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW
 from protocol.node import Config
 from sim.expect import Expectations, Finding
-from sim.faults import Faults, internal_of
+from sim.faults import Faults
 from sim.laws import Violation
 from sim.machine import Settings
 from sim.query import Query
@@ -134,10 +134,8 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
     """Every database that a client ever named answers, sleeps, and holds nothing then."""
     asked_at = world.schedule.now
     probes: list[tuple[str, Query]] = []
-    for node, database in list(world.histories):
-        app, name = database.split("/", 1)
-        probe = world.ask(world.machines[node], app, name, writes=False, strong=True)
-        probes.append((f"{node}: {database}", probe))
+    for (node, database), client in world.clients.items():
+        probes.append((f"{node}: {database}", client.ask(writes=False, strong=True)))
     world.schedule.run(asked_at + ANSWERED_WITHIN)
     for whose, probe in probes:
         if not probe.over:
@@ -147,9 +145,9 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
     timeout = scenario.machines.hibernation_timeout
     if timeout:
         _run(world, world.schedule.now + 2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW)
-        for node, database in world.histories:
-            state = world.machines[node].state_of_name(internal_of(database))
-            if state != "hibernating":
+        for (node, database), client in world.clients.items():
+            state = world.machines[node].state_of_name(client.internal)
+            if state != "hibernating" and client.history.answered:
                 raise Violation("liveness", f"{node}: {database} is idle and does not sleep: it is {state}")
     for machine in world.machines.values():
         world.checks.rest(machine, QUERY_TIMEOUT)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sim.scenario import Traffic
 
 if TYPE_CHECKING:
-    from sim.machine import Machine
+    from sim.client import Client
     from sim.world import World
 
 
@@ -22,17 +22,17 @@ class Workload:
         for one in traffic:
             machine = world.machines[one.node or next(iter(world.machines))]
             app, name = one.database.split("/", 1)
-            world.schedule.at(one.at, self._fire, machine, one, app, name)
+            world.schedule.at(one.at, self._fire, world.client(machine, app, name), one)
 
-    def _fire(self, machine: Machine, traffic: Traffic, app: str, name: str) -> None:
+    def _fire(self, client: Client, traffic: Traffic) -> None:
         if self.stopped:
             return
-        world = self._world
         for _ in range(traffic.queries):
             writes = self._chance.random() < traffic.writes
             if traffic.direct:
-                world.ask_directly(machine, app, name, writes)
+                client.ask_directly(writes)
             else:
-                world.ask(machine, app, name, writes, traffic.strong, traffic.takes)
-        if traffic.every and world.schedule.now + traffic.every <= traffic.until:
-            world.schedule.after(traffic.every, self._fire, machine, traffic, app, name)
+                client.ask(writes, traffic.strong, traffic.takes)
+        schedule = self._world.schedule
+        if traffic.every and schedule.now + traffic.every <= traffic.until:
+            schedule.after(traffic.every, self._fire, client, traffic)

@@ -11,23 +11,16 @@ from attrs import frozen
 from protocol import codec
 from protocol.chart import TABLE, Chart
 from protocol.effects import Decision
-from protocol.ids import DatabaseName
 from protocol.inputs import Received
 from protocol.messages import Message
 from sim import timings
 from sim.checks import Checks
-from sim.history import History
+from sim.client import Client
 from sim.machine import Machine, Settings
 from sim.moments import Moments
-from sim.query import Query, Verdict
-from sim.rqlite import Outcome
 from sim.schedule import Schedule
 from sim.streams import Streams, between
 from sim.trace import Trace
-
-NOTABLE = 100_000
-"""A query that waited longer (µs) is part of the story."""
-
 
 @frozen
 class Told:
@@ -61,12 +54,12 @@ class World:
         self.checks = Checks()
         self.story: list[Told] = []
         self.decisions = 0
-        self.histories: dict[tuple[str, str], History] = {}
-        """(machine, ``app/name``) → its clients' history. Each machine is a cluster of its own while nodes know no others."""
+        self.clients: dict[tuple[str, str], Client] = {}
+        """(machine, ``app/name``) → who queries it. Each machine is a cluster of its own while nodes know no others."""
+        self.queries = 0
+        self.values = 0
+        """How many queries there were, and how many unique values were written."""
         self._telling = telling
-        self._values = 0
-        self._queries = 0
-        self._machine_of: dict[Query, tuple[Machine, History]] = {}
         self.machines = {name: Machine(self, name, settings, chart) for name, settings in machines.items()}
 
     def start(self) -> None:
@@ -75,68 +68,20 @@ class World:
 
     # Clients.
 
-    def ask(
-        self,
-        machine: Machine,
-        app: str,
-        name: str,
-        writes: bool,
-        strong: bool = False,
-        lasts: int = 0,
-    ) -> Query:
-        """A client of ``machine``'s gateway wants one query answered."""
-        query = self._query(machine, app, name, writes, strong, lasts)
-        self._connect(machine, query)
-        return query
-
-    def ask_directly(self, machine: Machine, app: str, name: str, writes: bool) -> Query:
-        """A client that knows the rqlited's HTTP port asks it, past every door (F40)."""
-        query = self._query(machine, app, name, writes, False, 0)
-        rqlited = machine.running(DatabaseName(app, name).internal)
-        if rqlited is None:
-            query.end("problem", "connection refused", [], 0)
-        elif writes:
-            rqlited.write(self._answered_directly, query, query.value)
-        else:
-            rqlited.read(self._answered_directly, query)
-        return query
-
-    def _answered_directly(self, query: Query, outcome: Outcome, rows: list[int], count: int) -> None:
-        verdict: dict[Outcome, Verdict] = {"ok": "ok", "reset": "unknown", "refused": "problem", "error": "problem"}
-        query.end(verdict[outcome], "" if outcome == "ok" else f"rqlited: {outcome}", rows, count)
-
-    def _query(self, machine: Machine, app: str, name: str, writes: bool, strong: bool, lasts: int) -> Query:
+    def client(self, machine: Machine, app: str, name: str) -> Client:
+        """Those who query a database through this machine's gateway."""
         key = (machine.name, f"{app}/{name}")
-        history = self.histories.get(key)
-        if history is None:
-            history = self.histories[key] = History(f"{machine.name}: {app}/{name}")
-        self._queries += 1
-        if writes:
-            self._values += 1
-        value = self._values if writes else 0
-        query = Query(self._queries, app, name, writes, value, strong, lasts, self.schedule.now, self._ended)
-        self._machine_of[query] = (machine, history)
-        history.wants(query)
-        return query
+        found = self.clients.get(key)
+        if found is None:
+            found = self.clients[key] = Client(self, machine, app, name)
+        return found
 
-    def _connect(self, machine: Machine, query: Query) -> None:
-        if not machine.submit(query):
-            if self.schedule.now + timings.CLIENT_RETRY > query.begun + timings.QUERY_TIMEOUT:
-                query.end("timeout", "no gateway listens", [], 0)
-            else:
-                self.schedule.after(timings.CLIENT_RETRY, self._connect, machine, query)
-
-    def _ended(self, query: Query, verdict: Verdict, detail: str, rows: list[int], count: int) -> None:
-        machine, history = self._machine_of.pop(query)
-        now = self.schedule.now
-        self.trace.note(f"{query.number} ? {now} {verdict} {count} {detail}")
-        history.ended(query, verdict, detail, rows, count, now)
-        if self._telling and (verdict != "ok" or now - query.begun >= NOTABLE):
-            what = "a write" if query.writes else "a read"
-            event = f"{what} was answered" if verdict == "ok" else f"{what} got: {verdict}"
-            waited = (("waited_ms", (now - query.begun) // 1000),)
-            internal = DatabaseName(query.app, query.name).internal
-            self.story.append(Told(now, machine.name, internal, event, detail, kind="client", fields=waited))
+    def noticed(self, client: Client, event: str, detail: str, waited: int) -> None:
+        """A client noticed something that is worth telling: it waited, or was not answered."""
+        if self._telling:
+            fields = (("waited_ms", waited // 1000),)
+            who = (client.machine.name, client.internal)
+            self.story.append(Told(self.schedule.now, *who, event, detail, kind="client", fields=fields))
 
     # The story.
 

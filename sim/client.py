@@ -1,0 +1,89 @@
+"""The clients of one database at one machine's gateway. The law kept here: they are patient with what was never sent (a refused
+connection is tried again), and never repeat what may have happened (F86).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol.ids import DatabaseName
+from sim import timings
+from sim.history import History
+from sim.query import Query, Verdict
+from sim.rqlite import NO_ROWS, Outcome
+from sim.streams import between
+
+if TYPE_CHECKING:
+    from sim.machine import Machine
+    from sim.world import World
+
+NOTABLE = 100_000
+"""A query that waited longer (µs) is part of the story."""
+
+
+class Client:
+    def __init__(self, world: World, machine: Machine, app: str, name: str) -> None:
+        self.machine = machine
+        self.database = (app, name)
+        self.internal = DatabaseName(app, name).internal
+        self.history = History(f"{machine.name}: {app}/{name}")
+        self._world = world
+        self._schedule = world.schedule
+        self._chance = world.streams["clients"]
+        self._note = world.trace.note
+
+    def ask(self, writes: bool, strong: bool = False, lasts: int = 0) -> Query:
+        """One query through the gateway."""
+        query = self._query(writes, strong, lasts)
+        low, high = timings.TO_GATEWAY
+        self._schedule.after(low + int(self._chance.random() * (high - low)), self._connect, query)
+        return query
+
+    def ask_directly(self, writes: bool) -> Query:
+        """One query of somebody who knows the rqlited's HTTP port, past every door (F40)."""
+        query = self._query(writes, False, 0)
+        rqlited = self.machine.running(self.internal)
+        if rqlited is None:
+            query.end("problem", "connection refused", NO_ROWS, 0)
+        elif writes:
+            rqlited.write(self._answered_directly, query, query.value)
+        else:
+            rqlited.read(self._answered_directly, query)
+        return query
+
+    def _answered_directly(self, query: Query, outcome: Outcome, rows: list[int], count: int) -> None:
+        verdict: dict[Outcome, Verdict] = {"ok": "ok", "reset": "unknown", "refused": "problem", "error": "problem"}
+        query.end(verdict[outcome], "" if outcome == "ok" else f"rqlited: {outcome}", rows, count)
+
+    def _query(self, writes: bool, strong: bool, lasts: int) -> Query:
+        world = self._world
+        world.queries += 1
+        value = 0
+        history = self.history
+        history.asked += 1
+        if writes:
+            value = world.values = world.values + 1
+            history.sent.add(value)
+        return Query(self, world.queries, value, strong, lasts, self._schedule.now)
+
+    def _connect(self, query: Query) -> None:
+        workers = self.machine.accepting
+        if not workers:
+            if self._schedule.now + timings.CLIENT_RETRY > query.begun + timings.QUERY_TIMEOUT:
+                query.end("timeout", "no gateway listens", NO_ROWS, 0)
+            else:
+                self._schedule.after(timings.CLIENT_RETRY, self._connect, query)
+        elif len(workers) == 1:
+            workers[0].submit(query)
+        else:
+            workers[between(self._chance, (0, len(workers) - 1))].submit(query)
+
+    def told(self, query: Query, rows: list[int], count: int) -> None:
+        now = self._schedule.now
+        self._note(f"{query.number} ? {now} {query.verdict} {count}")
+        waited = now - query.begun
+        self.history.ended(query, rows, count, now)
+        if query.verdict != "ok" or waited >= NOTABLE:
+            what = "a write" if query.writes else "a read"
+            event = f"{what} was answered" if query.verdict == "ok" else f"{what} got: {query.verdict}"
+            self._world.noticed(self, event, query.detail, waited)
