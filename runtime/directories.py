@@ -181,12 +181,6 @@ class Directories:
         return deleted
 
 
-def trash(data_dir: Path | str, name: str, incarnation: str) -> Path | None:
-    """:meth:`Directories.to_trash` for one who holds only names; validated as there."""
-    directories = Directories(data_dir)
-    return directories.to_trash(directories.instance(name, incarnation))
-
-
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file as a whole: after a crash of the process there is the old text or the new, never half of one."""
     draft = path.with_name(path.name + ".new")

@@ -47,6 +47,16 @@ def killed_node(data: Path, http: int, raft: int) -> int:
     return pid
 
 
+def background(argv: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def ended_but_not_reaped() -> subprocess.Popen[bytes]:
+    process = background([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    return process
+
+
 def alive(pid: int) -> bool:
     return processes.identity(pid) is not None
 
@@ -108,14 +118,9 @@ async def test_F91_the_sweep_stops_neither_strangers_nor_recycled_pids_nor_zombi
     async with world(tmp_path / "data") as w:
         http, raft = w.ports.reserve(2)
         spec = attrs.evolve(w.spec("restart"), http_port=http, raft_port=raft)
-        stranger = subprocess.Popen(
-            arguments(binary(), spec, Timers(SPEED), tmp_path / "elsewhere"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        zombie = subprocess.Popen([sys.executable, "-c", ""])
+        stranger = background(arguments(binary(), spec, Timers(SPEED), tmp_path / "elsewhere"))
+        zombie = ended_but_not_reaped()
         try:
-            os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
             who = processes.identity(stranger.pid)
             assert who is not None
             boot = who.started.partition(":")[0]
