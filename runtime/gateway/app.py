@@ -128,12 +128,12 @@ class Gateway:
         assert isinstance(verdict, Read)
         return await self._queries.read(app, name, verdict, args)
 
-    async def _list(self, app: str, receive: Receive) -> bytes:
+    async def _list(self, app: str, _receive: Receive) -> bytes:
         deadline = asyncio.get_running_loop().time() + self._config.query_timeout_s
         names = await self._waiting.names(app, deadline)
         return orjson.dumps({"databases": sorted(names)})
 
-    async def _healthz(self, app: str, receive: Receive) -> bytes:
+    async def _healthz(self, _app: str, _receive: Receive) -> bytes:
         if not self._doors.serving:
             raise Refusal("stopping", "this gateway has lost its node")
         return b'{"status":"ok"}'
@@ -143,7 +143,7 @@ class Gateway:
         members = await self._members(receive)
         unknown = members.keys() - {"database", "sql", "args"}
         if unknown:
-            raise Refusal("bad-request", f"unknown member {sorted(unknown)[0][:64]!r}")
+            raise Refusal("bad-request", f"unknown member {min(unknown)[:64]!r}")
         sql = members.get("sql")
         if not isinstance(sql, str):
             raise Refusal("bad-request", "sql must be a text")

@@ -115,7 +115,7 @@ class Doors:
         return Passage(incarnation, door.url)
 
     def leave(self, passage: Passage) -> None:
-        """rqlited is done with the query: it has answered, or can no longer do anything for it."""
+        """The query is over for rqlited: it has answered, or can no longer do anything for it."""
         counts = self._counts[passage.incarnation]
         assert counts.in_flight > 0, "a passage is given back once"
         counts.in_flight -= 1

@@ -8,7 +8,7 @@ channel, and a worker whose channel broke serves no more (P30).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NewType, get_origin, get_type_hints
+from typing import Any, Final, NewType, cast, get_origin, get_type_hints
 
 import cbor2
 from attrs import field, fields, frozen
@@ -200,7 +200,7 @@ _KINDS: Final[tuple[type, ...]] = (
     DoorAck,
     Used,
 )
-_CODE: Final = {cls: code for code, cls in enumerate(_KINDS)}
+_CODE: Final[dict[type, int]] = {cls: code for code, cls in enumerate(_KINDS)}
 _WIRE: Final[dict[Any, type | tuple[type, ...]]] = {int: int, str: str, bool: bool, float: (int, float), Request: int}
 
 
@@ -222,7 +222,7 @@ def encode(frame: ToWorker | FromWorker | Alive) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+    return dict(cast("Mapping[str, str]", value)) if isinstance(value, Mapping) else value
 
 
 def decode(payload: bytes) -> Any:
@@ -233,7 +233,7 @@ def decode(payload: bytes) -> Any:
         raise ChannelBroken("not CBOR") from error
     if not isinstance(parts, list) or not parts:
         raise ChannelBroken("not an array")
-    values: list[Any] = parts
+    values = cast("list[Any]", parts)
     code = values.pop(0)
     if not isinstance(code, int) or not 0 <= code < len(_KINDS):
         raise ChannelBroken("an unknown kind of frame")

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
+
+def _words(text: str) -> frozenset[str]:
+    """Long lists of plain words, where each is found at a glance."""
+    return frozenset(text.split())
+
+
 _QUERY_NODES: Final = """
     SelectStmt CompoundSelect WithClause CteDefinition ValuesClause ResultColumn OrderingTerm LimitClause JoinModifier JoinClause
     JoinPrefix TableRef SubqueryTableSource ParenTableSource AggregateFunctionCall OrderedSetFunctionCall FunctionCall
@@ -20,7 +26,7 @@ _CHANGE_NODES: Final = """
     ConstraintNameDeclaration ForeignKeyClause ForeignKeyOption CreateIndexStmt CreateViewStmt CreateTriggerStmt
     CreateVirtualTableStmt TriggerEvent RaiseExpr DropStmt AlterTableStmt AnalyzeOrReindexStmt VacuumStmt
 """
-NODES: Final = frozenset(f"{_QUERY_NODES} {_CHANGE_NODES} PragmaStmt ExplainStmt".split())
+NODES: Final = _words(f"{_QUERY_NODES} {_CHANGE_NODES} PragmaStmt ExplainStmt")
 """Types of nodes that may stand anywhere in a statement; lists of nodes are not named, their members are. Not here: ATTACH, DETACH, BEGIN, COMMIT, ROLLBACK, SAVEPOINT, RELEASE."""
 
 READS: Final = frozenset({"SelectStmt", "CompoundSelect", "ValuesClause"})
@@ -39,30 +45,23 @@ DEFINITIONS: Final = frozenset(
     }
 )
 
-PRAGMAS_WITH_ARGUMENT: Final = frozenset(
-    """table_info table_xinfo table_list index_list index_info index_xinfo foreign_key_list foreign_key_check
-    integrity_check quick_check""".split()
-)
+PRAGMAS_WITH_ARGUMENT: Final = _words("""table_info table_xinfo table_list index_list index_info index_xinfo foreign_key_list foreign_key_check
+    integrity_check quick_check""")
 """Reads, whatever their argument. Also allowed as table-valued functions, ``pragma_<name>``."""
-PRAGMAS_BARE: Final = frozenset(
-    """user_version schema_version application_id encoding page_count page_size freelist_count collation_list
-    compile_options foreign_keys journal_mode""".split()
-)
+PRAGMAS_BARE: Final = _words("""user_version schema_version application_id encoding page_count page_size freelist_count collation_list
+    compile_options foreign_keys journal_mode""")
 """Reads only without an argument: with one, some of them write."""
 PRAGMA_TABLES: Final = frozenset(
     f"pragma_{name}" for name in (*PRAGMAS_WITH_ARGUMENT, "compile_options", "collation_list")
 )
 
-HIDDEN_TABLES: Final = frozenset(
-    """sqlite_dbpage sqlite_stmt dbstat sqlite_memstat bytecode tables_used fsdir zipfile csv completion generate_series
-    carray fts3tokenize readfile writefile""".split()
-)
+HIDDEN_TABLES: Final = _words("""sqlite_dbpage sqlite_stmt dbstat sqlite_memstat bytecode tables_used fsdir zipfile csv completion generate_series
+    carray fts3tokenize readfile writefile""")
 """Eponymous virtual tables that read or write pages and files, show the process's inside, or never end."""
 
 MODULES: Final = frozenset({"fts4", "fts5", "rtree", "rtree_i32"})
 
-FUNCTIONS: Final = frozenset(
-    """
+FUNCTIONS: Final = _words("""
     abs changes char coalesce concat concat_ws format glob hex if ifnull iif instr last_insert_rowid length like likelihood
     likely lower ltrim max min nullif octet_length printf quote random randomblob replace round rtrim sign soundex
     sqlite_version substr substring subtype total_changes trim typeof unhex unicode unistr unistr_quote unlikely upper zeroblob
@@ -76,5 +75,4 @@ FUNCTIONS: Final = frozenset(
     json_remove jsonb_remove json_replace jsonb_replace json_set jsonb_set json_type json_valid
     json_group_array jsonb_group_array json_group_object jsonb_group_object -> ->>
     bm25 highlight snippet offsets matchinfo match regexp
-    """.split()
-)
+    """)

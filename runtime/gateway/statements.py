@@ -12,7 +12,7 @@ one name the last one wins; columns keep their order. Arguments are null, boolea
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -52,7 +52,7 @@ def arguments(args: Any, most: int) -> Arguments:
         return []
     if not isinstance(args, list | dict):
         raise Refusal("bad-request", "args must be an array, or an object of named arguments")
-    given: Arguments = args
+    given = cast("Arguments", args)
     if len(given) > most:
         raise Refusal("too-many-parameters", f"{len(given)} arguments; at most {most} are allowed")
     for value in given.values() if isinstance(given, dict) else given:
@@ -117,7 +117,7 @@ def _result(response: Response, *, write: bool) -> dict[str, Any]:
 
 
 def _failure(text: str, *, write: bool) -> Refusal:
-    """rqlited itself failed, not the statement."""
+    """A failure of rqlited itself, not of the statement."""
     if "unsupported value" in text and not write:
         return Refusal("sql-error", "the result holds an infinite number, which JSON does not have")
     applied = write and not any(known in text.lower() for known in _NOT_APPLIED)

@@ -64,7 +64,8 @@ class _Connection(asyncio.Protocol):
         return self._keep and self.answer is None and self.transport is not None and not self.transport.is_closing()
 
     def send(self, request: bytes, max_bytes: int) -> asyncio.Future[Response]:
-        assert self.transport is not None and self.answer is None
+        assert self.transport is not None
+        assert self.answer is None
         self._parser = httptools.HttpResponseParser(self)
         self._parts, self._size, self.max_bytes = [], 0, max_bytes
         answer = self.answer = asyncio.get_running_loop().create_future()

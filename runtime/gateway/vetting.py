@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import frozen
 
@@ -158,10 +158,11 @@ def _nodes(root: Any) -> Iterator[Node]:
     while todo:
         item = todo.pop()
         if isinstance(item, dict):
-            yield item
-            todo.extend(item.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+            node = cast("Node", item)
+            yield node
+            todo.extend(node.values())
         elif isinstance(item, list):
-            todo.extend(item)  # pyright: ignore[reportUnknownArgumentType]
+            todo.extend(cast("list[Any]", item))
 
 
 def _check(node: Node) -> None:
@@ -220,7 +221,7 @@ def _check_ends(statement: Node) -> None:
 def _name(value: Any) -> str | None:
     """An identifier as SQLite compares it: without its quotes, in lower case."""
     if isinstance(value, dict):
-        value = value.get("source")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        value = cast("Node", value).get("source")
     if not isinstance(value, str):
         return None
     if len(value) >= 2 and value[0] + value[-1] in ('""', "``", "[]", "''"):

@@ -89,8 +89,7 @@ class Waiting:
         finally:
             self._waiting -= 1
             queue.waiters.discard(waiter)
-            if not queue.waiters and queue.asked is None and self._queues.get(key) is queue:
-                del self._queues[key]
+            self._drop_if_over(key, queue)
 
     async def names(self, app: str, deadline: float) -> tuple[str, ...]:
         """The application's databases, from the node. Raises :class:`Refusal`."""
@@ -120,7 +119,7 @@ class Waiting:
         """The node has answered a question; a late or unknown answer changes nothing."""
         key = self._questions.pop(answer.request, None)
         queue = self._queues.get(key) if key is not None else None
-        if key is None or queue is None or queue.asked != answer.request:
+        if key is None or queue is None:
             return
         queue.asked = None
         for waiter in queue.waiters:
@@ -130,8 +129,7 @@ class Waiting:
                 waiter.set_exception(Refusal(answer.type, answer.detail))
             else:
                 waiter.set_result(None)
-        if not queue.waiters:
-            del self._queues[key]
+        self._drop_if_over(key, queue)
 
     def listed(self, names: Names) -> None:
         """The node has answered a :class:`ListNames`."""
@@ -148,6 +146,10 @@ class Waiting:
         for answer in self._lists.values():
             if not answer.done():
                 answer.set_exception(Refusal("stopping", "this gateway has lost its node"))
+
+    def _drop_if_over(self, key: tuple[str, str], queue: _Queue) -> None:
+        if not queue.waiters and queue.asked is None and self._queues.get(key) is queue:
+            del self._queues[key]
 
     def _next(self) -> Request:
         self._asked += 1

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import cast
 
 import uvloop
@@ -57,7 +57,7 @@ class _Server(Server):
         self._serving = serving
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -88,7 +88,7 @@ class _Channel(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._worker.orphaned("the node is gone")
+        self._worker.orphaned(f"the node is gone ({exc})" if exc else "the node is gone")
 
     def send(self, frame: FromWorker | Alive) -> None:
         if self._transport is not None and not self._transport.is_closing():
