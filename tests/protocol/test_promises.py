@@ -1,0 +1,118 @@
+"""Epochs, one database among its members: P1–P5, P32, P40, seen from the outside of one member."""
+
+from __future__ import annotations
+
+from protocol import effects as fx
+from protocol import inputs as ip
+from protocol.limits import SECOND
+from protocol.messages import (
+    IdleNews,
+    PromiseAnswer,
+    PromiseAsk,
+    RecordNews,
+    SleepCommit,
+    SleepProposal,
+    SleepVote,
+    WakeIntent,
+)
+from protocol.node import Config
+from protocol.records import Member, Record, Stamp
+from tests.protocol.solo import Solo
+
+TWO = Config("p1", known=("p1", "p2"), replication_factor=1, hibernation_timeout=2 * SECOND)
+
+
+def with_another_member() -> Solo:
+    """p1 hosts a database of which p2 is told to be a member too: whatever p2 asks is answered to p2."""
+    solo = Solo(TWO).awake()
+    record: Record = solo.node.state.records[solo.db.incarnation]
+    members = (*record.members, Member("p2", "127.0.0.1", 7009))
+    told = Record(record.birth, record.version, "active", members, Stamp(0, 1, 1))
+    solo.step(ip.Received, sender="p2", message=RecordNews(told))
+    assert len(solo.db.members) == 2
+    return solo
+
+
+def answers(effects: fx.Effects, kind: type) -> list[object]:
+    return [send.message for send in effects.sends if isinstance(send.message, kind)]
+
+
+def ask(solo: Solo, epoch: int, sender: str = "p2") -> PromiseAnswer:
+    message = PromiseAsk(solo.db.incarnation, epoch, "sleep")
+    (answer,) = answers(solo.step(ip.Received, sender=sender, message=message), PromiseAnswer)
+    assert isinstance(answer, PromiseAnswer)
+    return answer
+
+
+def test_P1_an_epoch_is_promised_to_the_first_that_asks() -> None:
+    solo = with_another_member()
+    assert ask(solo, 5).granted
+    assert ask(solo, 5).granted, "asking again is answered alike"
+    refused = ask(solo, 4)
+    assert not refused.granted
+    assert (refused.promised, refused.record is not None) == (5, True), "P4: a refusal tells what it rests on"
+
+
+def test_P1_a_promise_survives_its_process() -> None:
+    solo = with_another_member()
+    assert ask(solo, 5).granted
+    solo.hold.add(fx.ReservePorts)  # the restart itself spends an epoch; look before it does
+    solo.boot()
+    assert solo.db.promised >= 5
+    assert not ask(solo, 5).granted or solo.node.state.hosted[solo.db.incarnation].promise.holder == "p2"
+
+
+def test_P8_a_node_that_is_no_member_is_promised_nothing() -> None:
+    solo = Solo(TWO).awake()
+    message = PromiseAsk(solo.db.incarnation, 5, "sleep")
+    effects = solo.step(ip.Received, sender="p2", message=message)
+    assert effects == fx.NOTHING
+    assert solo.db.promised == 1
+
+
+def test_F81_a_node_that_is_not_known_is_not_heard() -> None:
+    solo = with_another_member()
+    effects = solo.step(ip.Received, sender="p9", message=PromiseAsk(solo.db.incarnation, 5, "sleep"))
+    assert effects == fx.NOTHING
+
+
+def test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used() -> None:
+    solo = with_another_member()
+    solo.wait(3 * SECOND)
+    solo.step(ip.Received, sender="p2", message=IdleNews(solo.db.incarnation, 1, True))
+    wanted = solo.db.promised
+    assert ask(solo, wanted + 3).granted, "p2 asks higher, before it answers"
+    granted = PromiseAnswer(solo.db.incarnation, wanted, True, wanted)
+    effects = solo.step(ip.Received, sender="p2", message=granted)
+    assert answers(effects, SleepProposal) == []
+
+
+def test_P32_a_commit_without_this_processs_vote_stops_nobody() -> None:
+    solo = with_another_member()
+    solo.hold.add(fx.Door)
+    solo.wait(3 * SECOND)
+    assert solo.db.state == "idle"
+    assert ask(solo, 9).granted
+    solo.step(ip.Received, sender="p2", message=SleepProposal(solo.db.incarnation, 9))
+    solo.step(ip.Received, sender="p2", message=SleepCommit(solo.db.incarnation, 9, 5))
+    assert not solo.actions(fx.Snapshot)
+    assert "commit ignored" in solo.events()
+
+
+def test_P30_a_proposal_under_another_epoch_than_the_promised_is_refused() -> None:
+    solo = with_another_member()
+    solo.wait(3 * SECOND)
+    effects = solo.step(ip.Received, sender="p2", message=SleepProposal(solo.db.incarnation, 9))
+    (vote,) = answers(effects, SleepVote)
+    assert isinstance(vote, SleepVote)
+    assert not vote.granted
+
+
+def test_P40_an_intent_for_another_sleep_is_void() -> None:
+    solo = Solo(TWO).asleep()
+    solo.hold.add(fx.Start)
+    solo.step(ip.Received, sender="p2", message=WakeIntent(solo.db.incarnation, solo.db.epoch - 1))
+    assert solo.db.state == "hibernating"
+    assert "wake intent void" in solo.events()
+    solo.step(ip.Received, sender="p2", message=WakeIntent(solo.db.incarnation, solo.db.epoch))
+    assert solo.db.state == "waking"
