@@ -1,25 +1,27 @@
 """A configuration file as values that know their line. The law kept here is R13: whatever is wrong with a file gives one
 clear error that names the key and the line, so nothing is turned into plain dictionaries before everything was looked at.
 
-YAML 1.2 by its core schema (``yes`` is text, ``0o17`` is a number). A key that stands twice is an error, not the last one
-winning; merge keys and tags of other languages are refused.
+Scalars are read by the core schema of YAML 1.2, by the few lines below (``yes`` is text, ``5:30`` is text), not by PyYAML's 1.1.
+A key that stands twice is an error, not the last one winning; merge keys and tags are refused.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
+import yaml
 from attrs import frozen
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 LARGEST: Final = 1 << 20
 """Bytes of a configuration file. A larger one is some other file, named by mistake."""
 
 _TAG: Final = "tag:yaml.org,2002:"
+_INT: Final = re.compile(r"[-+]?[0-9]+")
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 class SettingsError(Exception):
@@ -69,9 +71,9 @@ def read_file(path: Path) -> Mapping[str, Value]:
         raise SettingsError(Place(str(path), line), "", "is not UTF-8 text") from None
     except RecursionError:
         raise SettingsError(whole, "", "is nested too deeply to be a configuration") from None
-    except YAMLError as error:
+    except yaml.YAMLError as error:
         raise _syntax(whole, error) from None
-    if node is None or cast(Any, node).tag == f"{_TAG}null":
+    if node is None or (isinstance(node, ScalarNode) and _scalar(node.value, node.style) is None):
         return {}
     value = _value(node, str(path), _line(node), "")
     if not isinstance(value.data, Mapping):
@@ -87,50 +89,44 @@ def read_text(text: str, source: str, *, collection: bool) -> Value:
     place = Place(source)
     try:
         node = _compose(text) if collection else None
-    except YAMLError as error:
+    except yaml.YAMLError as error:
         raise SettingsError(place, "", _syntax(place, error).reason) from None
     if node is not None:
         return _value(node, source, 0, "")
-    if not text:  # `--set logging.file=` is the empty text, not a value that was forgotten
-        return Value(place, "", "")
-    tag = str(_yaml().resolver.resolve(ScalarNode, text, (True, False)))
-    return Value(place, _scalar(tag, text, place, ""), text)
-
-
-def _yaml() -> Any:
-    return YAML(typ="safe", pure=True)
+    # `--set logging.file=` is the empty text, not a value that was forgotten.
+    return Value(place, _scalar(text, None if text else '"'), text)
 
 
 def _compose(text: str) -> Node | None:
-    return cast("Node | None", _yaml().compose(text))
+    # BaseLoader gives every scalar as text: what it means is decided below.
+    return yaml.compose(text, Loader=yaml.BaseLoader)
 
 
-def _syntax(whole: Place, error: YAMLError) -> SettingsError:
-    if isinstance(error, MarkedYAMLError):
-        mark: Any = cast(Any, error).problem_mark or cast(Any, error).context_mark
-        problem = " ".join(str(part) for part in (cast(Any, error).context, cast(Any, error).problem) if part)
-        line = mark.line + 1 if mark is not None else 0
-        return SettingsError(Place(whole.source, line), "", f"is not valid YAML: {' '.join(problem.split())}")
+def _syntax(whole: Place, error: yaml.YAMLError) -> SettingsError:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        problem = " ".join(" ".join(part for part in (error.context, error.problem) if part).split())
+        return SettingsError(Place(whole.source, mark.line + 1 if mark else 0), "", f"is not valid YAML: {problem}")
     return SettingsError(whole, "", f"is not valid YAML: {str(error).splitlines()[0]}")
 
 
 def _line(node: Node) -> int:
-    return cast(int, cast(Any, node).start_mark.line) + 1
+    return node.start_mark.line + 1
 
 
 def _value(node: Node, source: str, line: int, key: str) -> Value:
     """``line`` 0: a source without lines. ``key``: dotted, for messages."""
     place = Place(source, line)
-    tag, content = cast(str, cast(Any, node).tag), cast(Any, node).value
-    if isinstance(node, ScalarNode):
-        return Value(place, _scalar(tag, content, place, key), content)
-    if isinstance(node, SequenceNode) and tag == f"{_TAG}seq":
-        parts = enumerate(cast(list[Node], content))
-        items = tuple(_value(part, source, line and _line(part), f"{key}[{n}]") for n, part in parts)
-        return Value(place, items, "a list")
-    if isinstance(node, MappingNode) and tag == f"{_TAG}map":
-        return Value(place, _mapping(cast(list[tuple[Node, Node]], content), source, line, key), "a section")
-    raise SettingsError(place, key, f"the tag {tag} is not understood; write a plain value")
+    if isinstance(node, ScalarNode) and node.tag == f"{_TAG}str":
+        return Value(place, _scalar(node.value, node.style), node.value)
+    if isinstance(node, SequenceNode) and node.tag == f"{_TAG}seq":
+        items = enumerate(node.value)
+        return Value(
+            place, tuple(_value(item, source, line and _line(item), f"{key}[{n}]") for n, item in items), "a list"
+        )
+    if isinstance(node, MappingNode) and node.tag == f"{_TAG}map":
+        return Value(place, _mapping(node.value, source, line, key), "a section")
+    raise SettingsError(place, key, f"the tag {node.tag} is not understood; write a plain value")
 
 
 def _mapping(content: list[tuple[Node, Node]], source: str, line: int, key: str) -> Mapping[str, Value]:
@@ -139,7 +135,7 @@ def _mapping(content: list[tuple[Node, Node]], source: str, line: int, key: str)
         here = Place(source, line and _line(key_node))
         if not isinstance(key_node, ScalarNode):
             raise SettingsError(here, key, "a key has to be plain text")
-        name = cast(str, cast(Any, key_node).value)
+        name = key_node.value
         dotted = f"{key}.{name}" if key else name
         if name in entries:
             raise SettingsError(
@@ -149,23 +145,14 @@ def _mapping(content: list[tuple[Node, Node]], source: str, line: int, key: str)
     return entries
 
 
-def _scalar(tag: str, text: str, place: Place, key: str) -> bool | int | float | str | None:
-    match tag.removeprefix(_TAG):
-        case "null":
-            return None
-        case "bool":
-            return text.lower() == "true"
-        case "int":
-            try:
-                return int(text.replace("_", ""), 0)
-            except ValueError:  # 007: a number to YAML, decimal with leading zeros
-                return int(text.replace("_", ""))
-        case "float":
-            try:
-                return float(text.replace("_", ""))
-            except ValueError:  # .inf, .nan: no setting takes them, as text they are refused with their own words
-                return text
-        case "str" | "timestamp":
-            return text
-        case other:
-            raise SettingsError(place, key, f"the tag {other} is not understood; write a plain value")
+def _scalar(text: str, style: str | None) -> bool | int | float | str | None:
+    """The core schema; ``style`` None: plain, everything else is quoted and so is text."""
+    if style is not None:
+        return text
+    if text in ("", "~", "null", "Null", "NULL"):
+        return None
+    if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
+        return text.lower() == "true"
+    if _INT.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
