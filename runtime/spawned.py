@@ -1,0 +1,148 @@
+"""A node in a process of its own, as the demonstration, the benchmark and the tests start it: exactly as an operator would,
+by ``python -m runtime.node`` and a configuration file. Law: whoever starts one ends it, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from attrs import define
+
+from runtime.life import STATUS
+from runtime.ports import can_bind
+
+START_TIMEOUT: Final = 30.0
+STOP_TIMEOUT: Final = 10.0
+"""Seconds: twice what a node promises, before it is killed."""
+_BLOCK: Final = 64
+_LOWEST: Final = 15_000
+_HIGHEST: Final = 32_000
+"""Port blocks are taken here: below the ports that Linux gives to outgoing connections."""
+
+
+class NodeDidNotStart(Exception):
+    """The node's exit code and what it said."""
+
+
+def port_block() -> tuple[int, int]:
+    """The first ports of two ranges of :data:`_BLOCK` ports for the databases of one node, of which most are free now. What is not, the node
+    finds out by its own probes."""
+    for _ in range(100):
+        first = random.randrange(_LOWEST, _HIGHEST - 2 * _BLOCK, _BLOCK)
+        if all(can_bind("127.0.0.1", port) for port in range(first, first + 2 * _BLOCK, 8)):
+            return first, first + _BLOCK
+    raise NodeDidNotStart(f"no {2 * _BLOCK} free ports in a row between {_LOWEST} and {_HIGHEST}")
+
+
+def sections(
+    directory: Path, keys: Mapping[str, str], *, hibernation_timeout: str = "60s", log: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Settings of a node that is alone, on free ports, with its data in ``directory/data``. ``keys``: SHA-256 of an API key
+    → application."""
+    http, raft = port_block()
+    return {
+        "node": {"data_dir": str(directory / "data"), "listen_addresses": ["/ip4/127.0.0.1/tcp/0"]},
+        "database": {
+            "replication_factor": 1,
+            "hibernation_timeout": hibernation_timeout,
+            "max_databases": 32,
+            "port_range_http_start": http,
+            "port_range_http_end": http + _BLOCK - 1,
+            "port_range_raft_start": raft,
+            "port_range_raft_end": raft + _BLOCK - 1,
+        },
+        "gateway": {"listen": "127.0.0.1:0"},
+        "security": {"api_keys": [{"application": app, "sha256": digest} for digest, app in keys.items()]},
+        "logging": {"file": str(log)} if log is not None else {},
+    }
+
+
+def write_settings(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Write a configuration file; each value is JSON, which YAML contains."""
+    lines: list[str] = []
+    for section, values in settings.items():
+        lines += [f"{section}:", *(f"  {key}: {json.dumps(value)}" for key, value in values.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@define(eq=False)
+class SpawnedNode:
+    """``gateway``: ``http://host:port``. ``data``: its data directory."""
+
+    process: trio.Process
+    gateway: str
+    data: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def status(self) -> dict[str, Any]:
+        """What the node says of itself while it serves; empty when it was stopped."""
+        try:
+            return json.loads((self.data / STATUS).read_bytes())
+        except FileNotFoundError:
+            return {}
+
+    async def stop(self) -> int:
+        """SIGTERM; gives the exit code. A node that does not end within :data:`STOP_TIMEOUT` is killed (then: -9)."""
+        self.process.terminate()
+        with trio.move_on_after(STOP_TIMEOUT):
+            return await self.process.wait()
+        self.process.kill()
+        return await self.process.wait()
+
+
+@asynccontextmanager
+async def spawned(
+    config: Path, *arguments: str, data: Path, stderr: int | None = subprocess.DEVNULL
+) -> AsyncIterator[SpawnedNode]:
+    """A node that serves, until the block ends. Raises :class:`NodeDidNotStart`. ``stderr``: a descriptor, None for ours."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "runtime.node", "--config", str(config), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=_environment(),
+        start_new_session=True,  # Ctrl-C is for the one who started it
+    )
+    node = SpawnedNode(process, "", data)
+    try:
+        node.gateway = await _serving(process)
+        yield node
+    finally:
+        with trio.CancelScope(shield=True):
+            if process.returncode is None:
+                await node.stop()
+            assert process.stdout is not None
+            await process.stdout.aclose()
+
+
+async def _serving(process: trio.Process) -> str:
+    """The address in the one line that a node prints once it serves."""
+    assert process.stdout is not None
+    said = b""
+    with trio.move_on_after(START_TIMEOUT):
+        while chunk := await process.stdout.receive_some():
+            said += chunk
+            words = said.decode(errors="replace").split()
+            if b"\n" in said and "serving" in words:
+                return words[words.index("serving") + 1]
+        raise NodeDidNotStart(f"the node ended with exit code {await process.wait()}")
+    raise NodeDidNotStart(f"the node does not serve after {START_TIMEOUT:g} s")
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}

@@ -1,0 +1,193 @@
+"""What the tests of a whole node share: a node in its own process on free ports, its log as it is written, HTTP clients, and
+the processes that belong to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import trio
+from attrs import define, field
+
+from runtime.gateway.auth import new_key
+from runtime.spawned import SpawnedNode, sections, spawned, write_settings
+
+APP = "shop"
+Line = dict[str, Any]
+Seen = Callable[[Line], bool]
+
+
+def event(name: str, **fields: Any) -> Seen:
+    """A log line of this event with these fields."""
+    return lambda line: line.get("event") == name and all(line.get(key) == value for key, value in fields.items())
+
+
+def action(kind: str, **fields: Any) -> Seen:
+    """The line that the executor writes when it carries this out."""
+    return event("action", kind=kind, **fields)
+
+
+def outcome(kind: str, **fields: Any) -> Seen:
+    """The line of this input on its way to the engine."""
+    return event("outcome", kind=kind, **fields)
+
+
+@define(eq=False)
+class World:
+    directory: Path
+    config: Path
+    key: str
+    nursery: trio.Nursery
+    node: SpawnedNode
+    lines: list[Line] = field(factory=list)
+    traps: list[tuple[Seen, Callable[[], object]]] = field(factory=list)
+    _news: trio.Event = field(factory=trio.Event)
+    _stack: AsyncExitStack = field(factory=AsyncExitStack)
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    async def start(self, *arguments: str) -> None:
+        """The node again, after its end."""
+        reading, writing = os.pipe()
+        try:
+            coming = spawned(self.config, *arguments, data=self.data, stderr=writing)
+            self.nursery.start_soon(self._read, reading)
+            self.node = await self._stack.enter_async_context(coming)
+        finally:
+            os.close(writing)
+
+    async def _read(self, descriptor: int) -> None:
+        async with trio.lowlevel.FdStream(descriptor) as stream:
+            rest = b""
+            while chunk := await stream.receive_some(65536):
+                *whole, rest = (rest + chunk).split(b"\n")
+                for text in whole:
+                    self._heard(text)
+
+    def _heard(self, text: bytes) -> None:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = {"event": "not a log line", "text": text.decode(errors="replace")}
+        self.lines.append(line)
+        for trap in [trap for trap in self.traps if trap[0](line)]:
+            self.traps.remove(trap)
+            trap[1]()
+        self._news.set()
+        self._news = trio.Event()
+
+    def trap(self, seen: Seen, do: Callable[[], object]) -> None:
+        """Do this once, at the moment when such a line is read."""
+        self.traps.append((seen, do))
+
+    async def until(self, seen: Seen, *, since: int = 0, within: float = 20.0) -> Line:
+        """The first such line after the first ``since`` ones."""
+        at = since
+        with trio.fail_after(within):
+            while True:
+                while at < len(self.lines):
+                    if seen(self.lines[at]):
+                        return self.lines[at]
+                    at += 1
+                await self._news.wait()
+
+    def count(self, seen: Seen, *, since: int = 0) -> int:
+        return sum(1 for line in self.lines[since:] if seen(line))
+
+    def client(self, *, timeout: float = 30.0) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self.node.gateway,
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=2000),
+            verify=False,  # plain HTTP: reading the certificates would cost 50 ms a client
+        )
+
+    async def post(self, what: str, database: str, sql: str, args: list[Any] | None = None) -> httpx.Response:
+        """One request on a connection of its own."""
+        async with self.client() as client:
+            return await client.post(
+                f"/v1/database/{what}", json={"database": database, "sql": sql, "args": args or []}
+            )
+
+    async def execute(self, database: str, sql: str, args: list[Any] | None = None) -> dict[str, Any]:
+        reply = await self.post("exec", database, sql, args)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    async def rows(self, database: str, sql: str, args: list[Any] | None = None) -> list[dict[str, Any]]:
+        reply = await self.post("query", database, sql, args)
+        assert reply.status_code == 200, reply.text
+        return reply.json()["items"]
+
+    def rqliteds(self, internal: str = "") -> list[psutil.Process]:
+        """Living rqlited processes on this data directory."""
+        below = str(self.data / internal) if internal else str(self.data)
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                argv = process.cmdline()
+            except psutil.Error:
+                continue
+            if argv and argv[0].endswith("rqlited") and argv[-1].startswith(below + "/"):
+                found.append(process)
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        return [
+            child
+            for child in psutil.Process(self.node.pid).children()
+            if "runtime.gateway.worker" in child.cmdline()
+        ]
+
+    def kill(self) -> None:
+        """SIGKILL to the node itself."""
+        os.kill(self.node.pid, signal.SIGKILL)
+
+    async def killed(self) -> None:
+        """SIGKILL to the node, and wait until it is gone."""
+        self.kill()
+        await self.node.process.wait()
+
+    def leftovers(self) -> list[str]:
+        """Command lines of all processes that name this world's directory."""
+        found: list[str] = []
+        for process in psutil.process_iter():
+            try:
+                text = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if str(self.directory) in text and process.pid != os.getpid():
+                found.append(text)
+        return found
+
+
+@asynccontextmanager
+async def world(
+    directory: Path, *, hibernation_timeout: str = "60s", found: bool = True, **overrides: dict[str, Any]
+) -> AsyncIterator[World]:
+    """A founded node that serves. ``overrides``: sections of its settings. Whatever it leaves behind when the story ends is a
+    failure of the story."""
+    key, digest = new_key()
+    settings = sections(directory, {digest: APP}, hibernation_timeout=hibernation_timeout)
+    settings["logging"] = {"level": "debug", "format": "json"}
+    settings["rqlite"] = {"heartbeat_timeout": "60ms"}
+    for section, values in overrides.items():
+        settings[section] = settings.get(section, {}) | values
+    config = write_settings(directory / "node.yaml", settings)
+    async with trio.open_nursery() as nursery:
+        it = World(directory, config, key, nursery, None)  # type: ignore[arg-type]
+        async with it._stack:
+            await it.start(*(["--found"] if found else []))
+            yield it
+        nursery.cancel_scope.cancel()
+    assert it.leftovers() == []
