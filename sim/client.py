@@ -35,8 +35,7 @@ class Client:
     def ask(self, writes: bool, strong: bool = False, lasts: int = 0) -> Query:
         """One query through the gateway."""
         query = self._query(writes, strong, lasts)
-        low, high = timings.TO_GATEWAY
-        self._schedule.after(low + int(self._chance.random() * (high - low)), self._connect, query)
+        self._schedule.after(between(self._chance, timings.TO_GATEWAY), self._connect, query)
         return query
 
     def ask_directly(self, writes: bool) -> Query:

@@ -23,6 +23,12 @@ AGAIN: Final = 50_000
 """A refused connection, or a broken one under a read, is tried again after so many microseconds: the door will be told."""
 Database = tuple[str, str]
 
+# The path that every query takes draws its times without a call in between.
+_LOOP_FROM: Final = timings.LOOPBACK[0]
+_LOOP_SPAN: Final = timings.LOOPBACK[1] - timings.LOOPBACK[0]
+_CLIENT_FROM: Final = timings.TO_GATEWAY[0]
+_CLIENT_SPAN: Final = timings.TO_GATEWAY[1] - timings.TO_GATEWAY[0]
+
 
 class Gate:
     """One incarnation's door in one worker, and the queries behind it."""
@@ -55,7 +61,9 @@ class Worker:
         self.leased = True
         """The node was heard within the lease: without it no query enters (an open door never outlives who would close it)."""
         self._schedule = machine.schedule
+        self._after = machine.schedule.after
         self._chance = machine.streams["gateway"]
+        self._random = self._chance.random
         self._gates: dict[str, Gate] = {}
         self._named: dict[Database, Gate] = {}
         self._waiting: dict[Database, list[Query]] = {}
@@ -168,8 +176,7 @@ class Worker:
         if not gate.reporting:
             self._report_soon(gate)
         self._inside[query] = gate
-        low, high = timings.LOOPBACK
-        self._schedule.after(low + int(self._chance.random() * (high - low)), self._send, query)
+        self._after(_LOOP_FROM + int(self._random() * _LOOP_SPAN), self._send, query)
 
     def _send(self, query: Query) -> None:
         """The request reaches the rqlited's port."""
@@ -195,9 +202,7 @@ class Worker:
 
     def _answered(self, query: Query, outcome: Outcome, rows: list[int], count: int) -> None:
         """The rqlited's answer, or the end of its connection, is on its way back."""
-        low, high = timings.LOOPBACK
-        delay = low + int(self._chance.random() * (high - low))
-        self._schedule.after(delay, self._replied, query, outcome, rows, count)
+        self._after(_LOOP_FROM + int(self._random() * _LOOP_SPAN), self._replied, query, outcome, rows, count)
 
     def watch(self, query: Query) -> None:
         """Its answer may never come: end it by its own timeout (R37, F89)."""
@@ -218,9 +223,7 @@ class Worker:
             return  # it has timed out, or the worker has died
         self._leave(query)
         if outcome == "ok":
-            low, high = timings.TO_GATEWAY
-            delay = low + int(self._chance.random() * (high - low))
-            self._schedule.after(delay, query.end, "ok", "", rows, count)
+            self._after(_CLIENT_FROM + int(self._random() * _CLIENT_SPAN), query.end, "ok", "", rows, count)
         elif outcome == "refused" or (outcome == "reset" and not query.value):
             if self._schedule.now + AGAIN < query.begun + timings.QUERY_TIMEOUT:
                 self._schedule.after(AGAIN, self._try_again, query)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol import effects, inputs
-from protocol.effects import Effects, Start
+from protocol.effects import NOTHING, Effects, Start
 from protocol.inputs import Cause
 from protocol.node import Config, Node
 from sim import timings
@@ -84,23 +84,29 @@ class NodeProcess:
         """Step everything that waits."""
         while self.alive and self.booted and not self.paused and not self._committing:
             batch: list[Effects] = []
+            writes = False
             now = self._schedule.now
+            engine = self.engine
             queue = self._queue
             while queue:
                 kind, fields = queue.popleft()
-                batch.append(self._step(kind(now, *fields), fields))
-                if not self.alive:
-                    return
-            deadline = self.engine.deadline
-            if deadline is not None and deadline <= now:
-                batch.append(self._step(inputs.Tick(now), ()))
-                deadline = self.engine.deadline
-            if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
-                self._tick_at = deadline
-                self._schedule.at(deadline, self._tick, deadline)
-            if not batch or not self.alive:
+                wanted = self._step(kind(now, *fields), fields)
+                if wanted is not NOTHING:
+                    batch.append(wanted)
+                    writes = writes or bool(wanted.writes)
+            deadline = engine.deadline
+            if deadline is not None:
+                if deadline <= now and self.alive:
+                    wanted = self._step(inputs.Tick(now), ())
+                    batch.append(wanted)
+                    writes = writes or bool(wanted.writes)
+                    deadline = engine.deadline
+                if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
+                    self._tick_at = deadline
+                    self._schedule.at(deadline, self._tick, deadline)
+            if not batch:
                 return
-            if any(step.writes for step in batch):
+            if writes:
                 self._commit(batch)
             else:
                 self._carry_out_all(batch)
@@ -109,6 +115,8 @@ class NodeProcess:
         machine = self.machine
         if machine.moments.watching:
             machine.moments.seen(machine, type(given).__name__, machine.database_of(given))
+            if not self.alive:
+                return NOTHING
         if machine.remembered is not None:
             machine.remembered[type(given).__name__] = (type(given), fields)
         wanted = self.engine.step(given)
@@ -124,6 +132,8 @@ class NodeProcess:
     # Durability.
 
     def _commit(self, batch: list[Effects]) -> None:
+        if not self.alive:
+            return
         self._committing = True
         disk = self.machine.disk
         for step in batch:

@@ -11,7 +11,7 @@ disk. SQL is one table of unique numbers: enough to tell which acknowledged writ
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from protocol.effects import Start
 from protocol.inputs import Cause
@@ -27,7 +27,13 @@ nothing happened."""
 Reply = Callable[[Any, Outcome, list[int], int], None]
 """Called with whatever the asker passed, the outcome, and for a read the table's rows up to a count (of an append-only list)."""
 
-NO_ROWS: list[int] = []
+NO_ROWS: Final[list[int]] = []
+
+# The two paths that every query takes draw their times without a call in between.
+_READ_FROM: Final = timings.WEAK_READ[0]
+_READ_SPAN: Final = timings.WEAK_READ[1] - timings.WEAK_READ[0]
+_WRITE_FROM: Final = timings.WRITE[0]
+_WRITE_SPAN: Final = timings.WRITE[1] - timings.WRITE[0]
 
 
 class Rqlited:
@@ -55,6 +61,8 @@ class Rqlited:
         """Requests on the HTTP interface that were not the supervisor's own."""
         self.flying: dict[int, tuple[Reply, Any]] = {}
         self._numbers = 0
+        self._schedule = host.schedule
+        self._random = host.chance.random
         self._committed_at = 0
         self._held: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._ready = ready
@@ -128,44 +136,37 @@ class Rqlited:
         if not self.listening:
             reply(asker, "refused", NO_ROWS, 0)
             return
-        number = self._fly(reply, asker, counted)
+        if counted:
+            self.counter += 1
+        number = self._numbers = self._numbers + 1
+        self.flying[number] = (reply, asker)
         if not self.leader:
             self._after(timings.WEAK_READ, self._fail, number)
         elif strong:
             self._in_order(lasts, self._strong_done, number)
         else:
-            host = self.host
-            low, high = timings.WEAK_READ
-            delay = lasts or low + int(host.chance.random() * (high - low))
-            host.schedule.after(delay, self._weak_done, number)
+            delay = lasts or _READ_FROM + int(self._random() * _READ_SPAN)
+            self._schedule.after(delay, self._weak_done, number)
 
     def write(self, reply: Reply, asker: object, value: int, lasts: int = 0) -> None:
         """Insert one row. Answered once its log entry is synced and applied."""
         if not self.listening:
             reply(asker, "refused", NO_ROWS, 0)
             return
-        number = self._fly(reply, asker, True)
+        self.counter += 1
+        number = self._numbers = self._numbers + 1
+        self.flying[number] = (reply, asker)
         if not self.leader or self.host.disk.full:
             self._after(timings.WEAK_READ, self._fail, number)
             return
         self.directory.unsynced.append(value)
         self._in_order(lasts, self._write_done, number)
 
-    def _fly(self, reply: Reply, asker: object, counted: bool) -> int:
-        if counted:
-            self.counter += 1
-        self._numbers += 1
-        self.flying[self._numbers] = (reply, asker)
-        return self._numbers
-
     def _in_order(self, lasts: int, done: Callable[..., None], number: int) -> None:
         """The log is one queue: an entry commits after those before it, and not before the log is replayed."""
-        low, high = timings.WRITE
-        host = self.host
-        took = lasts + (low + int(host.chance.random() * (high - low))) * host.disk.slowness
-        now = host.schedule.now
-        at = self._committed_at = max(self._committed_at + 1, now + took)
-        host.schedule.at(at, done, number)
+        took = lasts + (_WRITE_FROM + int(self._random() * _WRITE_SPAN)) * self.host.disk.slowness
+        at = self._committed_at = max(self._committed_at + 1, self._schedule.now + took)
+        self._schedule.at(at, done, number)
 
     def _weak_done(self, number: int) -> None:
         if self.paused:
