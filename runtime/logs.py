@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -90,7 +91,8 @@ class _Handler(logging.StreamHandler[TextIO]):
     def close(self) -> None:
         super().close()
         if self.stream is not sys.stderr and self.stream is not sys.__stderr__:
-            self.stream.close()
+            with suppress(OSError):  # a full disk, again: closing writes what is still buffered
+                self.stream.close()
 
 
 def _with_node(node_id: str) -> structlog.typing.Processor:

@@ -136,7 +136,7 @@ def test_the_tripwires_are_live() -> None:
             with pytest.raises(Touched):
                 touch()
         with pytest.raises(Touched):
-            builtins.open(0)  # noqa: PTH123, SIM115 (it is the builtin that has to be gone)
+            builtins.open(0)  # noqa: SIM115 (it is the builtin that has to be gone)
 
 
 def test_a_life_is_the_same_in_every_process() -> None:
