@@ -54,15 +54,14 @@ _CUE: Final = b"is now Leader"
 @frozen
 class Ready:
     """A strong read passed. ``applied_index``: this member's own, ``voters``: node ids, sorted. On a follower the read was
-        answered by the leader: whether this member has caught up is read from its index. ``counter``: as in a :class:`Probe`; 0,
-    so that whatever direct clients asked while it started shows as activity in the first probe."""
+        answered by the leader: whether this member has caught up is read from its index. What direct clients
+    asked while it started shows in the first :class:`Probe`, whose counter begins at 0."""
 
     http_url: str
     applied_index: int
     voters: tuple[str, ...]
     leader: bool
     pid: int
-    counter: int = 0
 
 
 @frozen

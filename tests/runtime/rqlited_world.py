@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 import trio
 from attrs import define, field
 
+from runtime import processes
 from runtime.directories import Directories, Instance
 from runtime.ports import Ports
 from runtime.rqlite_http import RqliteHttp
@@ -111,8 +113,13 @@ async def world(data: Path, heartbeat: float = SPEED, of: Binary | None = None) 
     directories = Directories(data)
     directories.prepare()
     supervisor = Supervisor(of or binary(), directories, heartbeat_timeout=heartbeat, stop_timeout=5)
-    async with trio.open_nursery() as nursery:
-        with trio.fail_after(120):
-            yield World(data, directories, supervisor, free_ports(), nursery)
-        nursery.cancel_scope.cancel()
-    assert supervisor.pids() == {}
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(120):
+                yield World(data, directories, supervisor, free_ports(), nursery)
+            nursery.cancel_scope.cancel()
+        assert supervisor.pids() == {}
+    finally:  # orphans of a story that failed half way
+        for who, argv in processes.find(str(binary().path)):
+            if Path(argv[-1]).is_relative_to(data):
+                processes.send(who, signal.SIGKILL)
