@@ -87,6 +87,7 @@ $(VENV)/.run: $(LOCK)/run.txt $(LOCK)/build.txt | $(UV)
 $(VENV)/.dev: $(LOCK)/dev.txt $(LOCK)/build.txt | $(UV)
 	@echo "torpor: installing the locked packages and the tools of make test"
 	@$(INSTALL) --requirement $<
+	@rm -rf $(VENV)/lib/python*/site-packages/trio-stubs # libp2p's trio_typing brings them: of 2022, they hide trio's own types
 	@touch $(VENV)/.run $@
 
 rqlited: $(UV)
