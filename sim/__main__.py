@@ -56,7 +56,14 @@ def _as_json(outcome: play.Outcome) -> dict[str, object]:
         "digest": outcome.digest,
         "events": outcome.events,
         "story": [
-            {"at_us": t.at, "node": t.node, "database": t.database, "event": t.event, "because": t.because, "law": t.law}
+            {
+                "at_us": t.at,
+                "node": t.node,
+                "database": t.database,
+                "event": t.event,
+                "because": t.because,
+                "law": t.law,
+            }
             for t in outcome.story
         ],
     }
@@ -73,6 +80,27 @@ def _diff(arguments: argparse.Namespace) -> int:
     parting = first_divergence(left, right)
     print(parting or "the traces are the same")
     return 1 if parting else 0
+
+
+def _fuzz(arguments: argparse.Namespace) -> int:
+    directory = Path(arguments.save)
+    failures = fuzz.run(
+        arguments.seeds, arguments.first, arguments.jobs, directory, lambda text: print(text, flush=True)
+    )
+    return 1 if failures else 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    best = bench.best(arguments.seed)
+    if arguments.json:
+        print(json.dumps(best))
+        return 0
+    print(f"{best['events_per_s']:,} events/s on one core, with codec, digest and invariants on")
+    print(
+        f"{best['events']:,} events and {best['decisions']:,} decisions, {bench.MACHINES} × {bench.DATABASES} databases"
+    )
+    print(f"{best['simulated_per_real']} times faster than time itself; digest {best['digest']}")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,12 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--first", type=int, default=1, metavar="SEED", help="the first of them (1)")
     many.add_argument("--jobs", type=_positive, default=1, help="processes (1)")
     many.add_argument("--save", metavar="DIR", default=".", help="where a failing scenario's YAML goes (.)")
-    many.set_defaults(run=lambda a: fuzz.run(a.seeds, a.first, a.jobs, Path(a.save)))
+    many.set_defaults(run=_fuzz)
 
     speed = commands.add_parser("bench", help="measure events per second on one core")
     speed.add_argument("--json", action="store_true")
     speed.add_argument("--seed", type=int, default=1)
-    speed.set_defaults(run=lambda a: bench.run(a.json, a.seed))
+    speed.set_defaults(run=_bench)
 
     diff = commands.add_parser("diff", help="show where two traces part")
     diff.add_argument("left")

@@ -6,7 +6,6 @@ writes and reads, and every event counted is one that the schedule carried out.
 from __future__ import annotations
 
 import gc
-import json
 import time
 from typing import Final
 
@@ -62,15 +61,8 @@ def measure(seed: int) -> dict[str, int | float | str]:
     }
 
 
-def run(as_json: bool, seed: int) -> int:
-    """Print the best of three runs: the others were disturbed by something else on the machine."""
+def best(seed: int) -> dict[str, int | float | str]:
+    """The best of three runs: the others were disturbed by something else on the machine."""
     runs = [measure(seed) for _ in range(ROUNDS)]
     assert len({run["digest"] for run in runs}) == 1, "three runs of one seed differ"
-    best = max(runs, key=lambda run: run["events_per_s"])
-    if as_json:
-        print(json.dumps(best))
-    else:
-        print(f"{best['events_per_s']:,} events/s on one core, with codec, digest and invariants on")
-        print(f"{best['events']:,} events and {best['decisions']:,} decisions, {MACHINES} × {DATABASES} databases")
-        print(f"{best['simulated_per_real']} times faster than time itself; digest {best['digest']}")
-    return 0
+    return max(runs, key=lambda run: run["events_per_s"])

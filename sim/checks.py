@@ -10,15 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from protocol import codec, invariants
-from protocol.effects import Effects, Start
+from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash
 from protocol.rows import EpochPromise, NamePromise
 from sim.laws import Violation
 
 if TYPE_CHECKING:
+    from sim.execute import Executor
     from sim.machine import Machine
     from sim.process import NodeProcess
     from sim.rqlite import Rqlited
 
+OF_DATABASE: Final = (Start, Probe, Snapshot, Terminate, Trash, Door, Forget)
+"""Effects that name an incarnation: what their step touched."""
 ASLEEP: Final = "hibernating"
 
 
@@ -45,15 +48,13 @@ class Checks:
                 row = codec.decode_row(write.value)
                 assert isinstance(row, NamePromise)
                 self._name(machine, row)
-        if wanted.writes or wanted.actions:
+        if wanted.actions:
             node = machine.node
             assert node is not None
-            state = node.engine.state
-            for incarnation in {
-                action.incarnation: None for action in wanted.actions if hasattr(action, "incarnation")
-            }:
-                for violation in invariants.of_database(state, incarnation):
-                    raise Violation("invariant", violation)
+            for action in wanted.actions:
+                if isinstance(action, OF_DATABASE):
+                    for violation in invariants.of_database(node.engine.state, action.incarnation):
+                        raise Violation("invariant", violation)
 
     def _promise(self, machine: Machine, row: EpochPromise) -> None:
         key = (machine.name, row.incarnation)
@@ -71,20 +72,26 @@ class Checks:
 
     # Where processes begin and end.
 
-    def starts(self, node: NodeProcess, start: Start) -> None:
+    def starts(self, node: Executor, start: Start) -> None:
         """A start uses ports that this node has reserved, both for one ticket (F84), and follows an observed exit (P41)."""
         owner = node.ports.owner(start.http)
         if owner is None or owner != node.ports.owner(start.raft):
-            raise Violation("F84", f"{start.internal} starts on ports {start.http}, {start.raft}, which are not reserved")
+            raise Violation(
+                "F84", f"{start.internal} starts on ports {start.http}, {start.raft}, which are not reserved"
+            )
         if start.incarnation in node.runs:
-            raise Violation("P41", f"{start.internal}: run {start.run} starts before the exit of its predecessor is seen")
+            raise Violation(
+                "P41", f"{start.internal}: run {start.run} starts before the exit of its predecessor is seen"
+            )
 
-    def stops(self, node: NodeProcess, rqlited: Rqlited) -> None:
+    def stops(self, machine: Machine, rqlited: Rqlited) -> None:
         """SIGTERM for sleep comes when no query of any worker is inside (P30)."""
+        node = machine.node
+        assert node is not None
         hosted = node.engine.state.hosted.get(rqlited.start.incarnation)
         if hosted is None or hosted.state != ASLEEP or hosted.record.phase == "creating":
             return
-        inside = sum(worker.inside(rqlited.start.incarnation) for worker in node.workers.values() if worker.alive)
+        inside = sum(worker.inside(rqlited.start.incarnation) for worker in node.hands.workers.values() if worker.alive)
         if inside:
             raise Violation("P30", f"{hosted.internal} is stopped with {inside} queries in flight")
 
@@ -110,7 +117,7 @@ class Checks:
         directory = machine.disk.directory(incarnation)
         if directory is not None and directory.pid:
             raise Violation("R42", f"{internal} sleeps, and pid {directory.pid} runs on its directory")
-        http = node.ports.held.get(ticket, (0, 0))[0]
+        http = node.hands.ports.held.get(ticket, (0, 0))[0]
         if http:
             raise Violation("R42", f"{internal} sleeps, and its HTTP port {http} is still reserved")
 
@@ -130,7 +137,7 @@ class Checks:
                 raise Violation("F45", f"two rqlited on {rqlited.start.internal}'s directory (pid {pid} is one)")
             directories.add(key)
         for hosted in node.engine.state.hosted.values():
-            if hosted.process == "none" and hosted.incarnation in node.runs:
+            if hosted.process == "none" and hosted.incarnation in node.hands.runs:
                 raise Violation("F61", f"{hosted.internal}: a process runs that the engine does not know of")
 
     def rest(self, machine: Machine, longest: int) -> None:
@@ -140,9 +147,11 @@ class Checks:
         if node is None or not node.alive:
             return
         now = machine.schedule.now
-        for request, (_, asked_at) in node.asks.items():
+        for request, (_, asked_at) in node.hands.asks.items():
             if now - asked_at > longest:
-                raise Violation("R38", f"{machine.name}: request {request} has waited {now - asked_at} µs for an answer")
+                raise Violation(
+                    "R38", f"{machine.name}: request {request} has waited {now - asked_at} µs for an answer"
+                )
         for hosted in node.engine.state.hosted.values():
             if hosted.state == ASLEEP and hosted.process == "none":
                 self._holds_nothing(machine, node, hosted.incarnation, hosted.ticket, hosted.internal)

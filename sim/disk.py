@@ -26,9 +26,9 @@ class Directory:
     """The node id that the marker names, or None: no marker."""
     raft: bool = False
     """Raft state is there."""
-    values: list[int] = Factory(list)
+    values: list[int] = Factory(list[int])
     index: int = 0
-    unsynced: list[int] = Factory(list)
+    unsynced: list[int] = Factory(list[int])
     """Rows appended to the log whose fsync has not returned: nobody was told of them; a crash may keep any prefix."""
     snapshot: int = 0
     """Rows in the last Raft snapshot: what a restarted process knows before it has replayed the log."""

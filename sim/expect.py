@@ -133,7 +133,9 @@ class Expectations:
     def failed(self, expect: Expect) -> Finding:
         failed = [one for history in self._histories(expect) for one in history.failed]
         found = f"{len(failed)} were" + (f", the first: {failed[0][1].verdict} {failed[0][1].detail}" if failed else "")
-        return Finding(f"{expect.times} queries{self._whose(expect)} were not answered", len(failed) == expect.times, found)
+        return Finding(
+            f"{expect.times} queries{self._whose(expect)} were not answered", len(failed) == expect.times, found
+        )
 
     def told(self, expect: Expect) -> Finding:
         said = sorted({query.detail for history in self._histories(expect) for _, query in history.failed})
@@ -158,9 +160,7 @@ class Expectations:
 
     def starts(self, expect: Expect) -> Finding:
         internal = internal_of(expect.database)
-        count = sum(
-            n for one in self._machines(expect) for name, n in one.started.items() if internal in ("", name)
-        )
+        count = sum(n for one in self._machines(expect) for name, n in one.started.items() if internal in ("", name))
         held = count == expect.times
         text = f"rqlited{self._whose(expect)} was started {expect.times} times"
         return Finding(text, held, "" if held else f"{count} times")

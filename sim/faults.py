@@ -184,7 +184,9 @@ class Faults:
 
     def repeat(self, machine: Machine, fault: Fault) -> None:
         last = machine.remembered.get(fault.target) if machine.remembered else None
-        self._tell(machine, fault, f"the last {fault.target} arrives once more" if last else f"no {fault.target} came yet")
+        self._tell(
+            machine, fault, f"the last {fault.target} arrives once more" if last else f"no {fault.target} came yet"
+        )
         if last is not None and machine.node is not None:
             kind, fields = last
             cast("Any", machine.node).feed(kind, *fields)

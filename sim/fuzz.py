@@ -3,8 +3,8 @@ scenario as a file, so that it outlives the generator that found it."""
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -25,29 +25,29 @@ def replay(seed: int, why: str, directory: Path) -> str:
     return f"seed {seed}: {why}\n  replay: python -m sim scenario {path}"
 
 
-def run(seeds: int, first: int, jobs: int, directory: Path) -> int:
-    """Play ``seeds`` seeds from ``first`` on; 0 when all held."""
+def run(seeds: int, first: int, jobs: int, directory: Path, say: Callable[[str], None]) -> int:
+    """Play ``seeds`` seeds from ``first`` on, saying how it goes; how many failed."""
     failures = 0
     begun = time.monotonic()
     chosen = range(first, first + seeds)
     if jobs > 1:
         with ProcessPoolExecutor(jobs) as pool:
-            failures = _report(chosen, pool.map(broken, chosen, chunksize=8), begun, directory)
+            failures = _report(chosen, pool.map(broken, chosen, chunksize=8), begun, directory, say)
     else:
-        failures = _report(chosen, map(broken, chosen), begun, directory)
+        failures = _report(chosen, map(broken, chosen), begun, directory, say)
     took = time.monotonic() - begun
-    print(f"{seeds} seeds, {failures} failures, {seeds / took:.0f} seeds/s")
-    return 1 if failures else 0
+    say(f"{seeds} seeds, {failures} failures, {seeds / took:.0f} seeds/s")
+    return failures
 
 
-def _report(seeds: range, outcomes: object, begun: float, directory: Path) -> int:
+def _report(seeds: range, outcomes: Iterable[str], begun: float, directory: Path, say: Callable[[str], None]) -> int:
     failures = 0
     shown = begun
-    for done, (seed, why) in enumerate(zip(seeds, outcomes, strict=True), 1):  # type: ignore[call-overload]
+    for done, (seed, why) in enumerate(zip(seeds, outcomes, strict=True), 1):
         if why:
             failures += 1
-            print(replay(seed, why, directory), flush=True)
+            say(replay(seed, why, directory))
         if time.monotonic() - shown > 2:
             shown = time.monotonic()
-            print(f"… {done} of {len(seeds)} seeds, {failures} failures", file=sys.stderr, flush=True)
+            say(f"… {done} of {len(seeds)} seeds, {failures} failures")
     return failures

@@ -33,7 +33,17 @@ _CLIENT_SPAN: Final = timings.TO_GATEWAY[1] - timings.TO_GATEWAY[0]
 class Gate:
     """One incarnation's door in one worker, and the queries behind it."""
 
-    __slots__ = ("database", "generation", "http", "in_flight", "incarnation", "open", "reporting", "told_at", "unreported")
+    __slots__ = (
+        "database",
+        "generation",
+        "http",
+        "in_flight",
+        "incarnation",
+        "open",
+        "reporting",
+        "told_at",
+        "unreported",
+    )
 
     def __init__(self, incarnation: str, database: Database) -> None:
         self.incarnation = incarnation

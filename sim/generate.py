@@ -20,7 +20,14 @@ MOMENTS = (
 STRIKES = (
     *(("kill", "rqlited"), ("kill", "worker"), ("kill", "node"), ("kill", "node"), ("pause", "rqlited")),
     *(("pause", "worker"), ("pause", "node"), ("crash", "machine"), ("stop", "node"), ("steal", "http")),
-    *(("steal", "raft"), ("fail", "start"), ("hang", "start"), ("slow", "disk"), ("fill", "disk"), ("remove", "binary")),
+    *(
+        ("steal", "raft"),
+        ("fail", "start"),
+        ("hang", "start"),
+        ("slow", "disk"),
+        ("fill", "disk"),
+        ("remove", "binary"),
+    ),
     *(("repeat", "InstanceExited"), ("repeat", "DoorAck"), ("repeat", "Probed"), ("repeat", "InstanceReady")),
 )
 LASTS = 30 * limits.SECOND

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+
 from sim.laws import Violation
 from sim.query import Query
+
 
 class History:
     """One database's clients, over all its sleeps, crashes and restarts."""
@@ -43,8 +45,7 @@ class History:
             return
         self.answered += 1
         waited = now - query.begun
-        if waited > self.slowest:
-            self.slowest = waited
+        self.slowest = max(self.slowest, waited)
         if query.writes:
             self.acknowledged += 1
             self._due.append((now, query.value))

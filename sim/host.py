@@ -4,7 +4,6 @@ that two processes never have one port: the system refuses the second bind, whoe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import Final, Literal
 
@@ -43,9 +42,9 @@ class Host:
     binary: bool = True
     """An rqlited can be executed."""
     heartbeat: int = 250_000
-    bound: dict[int, int] = Factory(dict)
+    bound: dict[int, int] = Factory(dict[int, int])
     """Port → pid."""
-    ambushes: list[Ambush] = Factory(list)
+    ambushes: list[Ambush] = Factory(list[Ambush])
     pids: int = 100
 
     def spawn(self) -> int:

@@ -74,6 +74,8 @@ class Machine:
         if self.node is not None and self.node.alive:
             return
         self.node = NodeProcess(self, self.settings.config, self._chart)
+        if self.remembered is not None:
+            self.remembered.clear()  # outcomes name the runs of the process that wanted them
         self.schedule.after(between(self.streams["node"], timings.NODE_UP), self._sweep, self.node)
 
     def _sweep(self, node: NodeProcess) -> None:

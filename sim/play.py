@@ -104,7 +104,7 @@ def play(
     except Violation as violation:
         broken = f"{violation} [at {world.schedule.now / 1e6:.6f} s]"
         story = world.story
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever the engine raises)
         # An engine that fails is a finding like any other: it has to come with its seed and its story.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"
@@ -114,7 +114,9 @@ def play(
     if scenario.digest and not early and not broken:
         same = digest == scenario.digest
         findings.append(Finding(f"the digest is {scenario.digest}", same, "" if same else digest))
-    return Outcome(scenario, story, findings, broken, digest, world.schedule.events, world.schedule.now, world.trace, early)
+    return Outcome(
+        scenario, story, findings, broken, digest, world.schedule.events, world.schedule.now, world.trace, early
+    )
 
 
 def _run(world: World, until: int) -> None:

@@ -17,7 +17,19 @@ write may have happened (F86). ``timeout``: nobody answered within R37's 30 s; a
 class Query:
     """A write of one unique number (``value``), or a read of all of them. Times in microseconds."""
 
-    __slots__ = ("begun", "client", "database", "detail", "lasts", "number", "over", "strong", "value", "verdict", "writes")
+    __slots__ = (
+        "begun",
+        "client",
+        "database",
+        "detail",
+        "lasts",
+        "number",
+        "over",
+        "strong",
+        "value",
+        "verdict",
+        "writes",
+    )
 
     def __init__(self, client: Client, number: int, value: int, strong: bool, lasts: int, begun: int) -> None:
         self.client = client

@@ -28,7 +28,7 @@ class Schedule:
 
     def at(self, time: int, call: Call, *arguments: object) -> None:
         """Do ``call(*arguments)`` at ``time`` µs; what is past already happens next, never before what is under way."""
-        heappush(self._heap, (time if time > self.now else self.now, self._order(), call, arguments))
+        heappush(self._heap, (max(self.now, time), self._order(), call, arguments))
 
     def after(self, delay: int, call: Call, *arguments: object) -> None:
         """Do ``call(*arguments)`` ``delay`` µs from now."""
@@ -37,8 +37,8 @@ class Schedule:
     @property
     def events(self) -> int:
         """How many events have happened."""
-        scheduled: int = self._scheduled.__reduce__()[1][0]  # a count says where it stands, without counting on
-        return scheduled - len(self._heap)
+        # A count says where it stands without counting on: nothing to keep up for each event.
+        return int(self._scheduled.__reduce__()[1][0]) - len(self._heap)
 
     def run(self, until: int) -> None:
         """Let everything up to and including ``until`` µs happen; time is ``until`` afterwards. An exception of an event ends

@@ -22,6 +22,7 @@ from sim.schedule import Schedule
 from sim.streams import Streams, between
 from sim.trace import Trace
 
+
 @frozen
 class Told:
     """One line of the story: what happened when, to whom, why, and by which law."""

@@ -4,7 +4,7 @@ such a file, so that the failure can be read, shortened by hand, and kept."""
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -21,7 +21,18 @@ def duration(time: int) -> str:
 
 
 _DURATIONS = frozenset(
-    ("at", "until", "every", "takes", "lasts", "after", "within", "hibernation_timeout", "stop_timeout", "wake_deadline")
+    (
+        "at",
+        "until",
+        "every",
+        "takes",
+        "lasts",
+        "after",
+        "within",
+        "hibernation_timeout",
+        "stop_timeout",
+        "wake_deadline",
+    )
 ) | {"heartbeat"}
 
 
@@ -31,6 +42,7 @@ def _scalar(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
+        value = cast("tuple[object, ...]", value)
         if key.endswith("_ports"):
             return f"{value[0]}-{value[1]}"
         return "[" + ", ".join(str(item) for item in value) + "]"
@@ -39,7 +51,7 @@ def _scalar(key: str, value: Any) -> str:
     return str(value)
 
 
-def _changed(value: Any, *without: str) -> dict[str, Any]:
+def _changed(value: attrs.AttrsInstance, *without: str) -> dict[str, Any]:
     """Fields that are not their defaults."""
     return {
         field.name: getattr(value, field.name)
@@ -76,9 +88,13 @@ def _fault(fault: Fault) -> str:
     return _flow(parts)
 
 
-_FIELD = {"acknowledged": "times", "answered": "times", "failed": "times", "slowest": "within", "processes": "times"} | {
-    "starts": "times"
-}
+_FIELD = {
+    "acknowledged": "times",
+    "answered": "times",
+    "failed": "times",
+    "slowest": "within",
+    "processes": "times",
+} | {"starts": "times"}
 
 
 def _expect(expect: Expect) -> str:
