@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from sim import bench, fuzz, loader, play, tale
+from sim import bench, fuzz, loader, play, sweep, tale, writer
 from sim.trace import first_divergence
 
 
@@ -90,6 +90,25 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _sweep(arguments: argparse.Namespace) -> int:
+    try:
+        scenario = loader.load(loader.find(arguments.name))
+    except loader.ScenarioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    played = failures = 0
+    for victim, number, effect, outcome in sweep.sweep(scenario):
+        played += 1
+        if not outcome.held:
+            failures += 1
+            path = Path(arguments.save) / f"{Path(arguments.name).stem}-{victim}-{number}.yaml"
+            path.write_text(writer.dumps(outcome.scenario), encoding="utf-8")
+            print(f"{victim} killed at effect {number} ({effect}): {outcome.broken}", flush=True)
+            print(f"  replay: python -m sim scenario {path}", flush=True)
+    print(f"{played} runs, a victim killed at each effect; {failures} failures")
+    return 1 if failures else 0
+
+
 def _bench(arguments: argparse.Namespace) -> int:
     best = bench.best(arguments.seed)
     if arguments.json:
@@ -122,6 +141,11 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--jobs", type=_positive, default=1, help="processes (1)")
     many.add_argument("--save", metavar="DIR", default=".", help="where a failing scenario's YAML goes (.)")
     many.set_defaults(run=_fuzz)
+
+    every = commands.add_parser("sweep", help="kill rqlited, worker and node at each effect of a scenario")
+    every.add_argument("name", help="as for scenario")
+    every.add_argument("--save", metavar="DIR", default=".", help="where a failing scenario's YAML goes (.)")
+    every.set_defaults(run=_sweep)
 
     speed = commands.add_parser("bench", help="measure events per second on one core")
     speed.add_argument("--json", action="store_true")

@@ -213,7 +213,7 @@ def _traffic(node: yaml.Node) -> Traffic:
         {
             "database": _database,
             "node": _text,
-            "at": _duration,
+            "at": _when,
             "until": _duration,
             "every": _duration,
             "queries": _number,
@@ -228,6 +228,8 @@ def _traffic(node: yaml.Node) -> Traffic:
             raise _Bad(node, f"traffic needs `{key}`")
     if ("until" in found) != ("every" in found):
         raise _Bad(node, "`until` and `every` belong together")
+    if "every" in found and isinstance(found["at"], Moment):
+        raise _Bad(node, "traffic at a moment happens once: leave `every` out")
     return Traffic(**found)
 
 

@@ -226,6 +226,9 @@ class Machine:
 
     def database_of(self, what: Any) -> str:
         """The internal name of the database that an input or an effect is about, or empty."""
+        internal = getattr(what, "internal", None)
+        if internal is not None:
+            return str(internal)
         incarnation = getattr(what, "incarnation", None)
         if incarnation is not None:
             return self._internals.get(incarnation, "")

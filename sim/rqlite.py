@@ -99,7 +99,7 @@ class Rqlited:
         if ambush is not None and ambush.trap == "hang":
             return
         if ambush is not None and ambush.trap == "fail":
-            self._later(self._end, 1, ambush.cause, "ambushed")
+            self._later(self._end, 1, ambush.cause, "as the scenario wants it")
             return
         if ambush is not None:
             host.steal(self.start.http if ambush.trap == "http" else self.start.raft, ambush.lasts)

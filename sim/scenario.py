@@ -61,11 +61,11 @@ class Fault:
 
 @frozen
 class Traffic:
-    """Clients of one database: from ``at`` until ``until``, ``queries`` at once ``every`` so often (0: just once). ``writes``: which
+    """Clients of one database: from ``at`` (a time, or a moment of the protocol) until ``until``, ``queries`` at once ``every`` so often (0: just once). ``writes``: which
     share of them write. ``takes``: how long a statement takes. ``direct``: past the gateway, straight to rqlited (F40)."""
 
     database: str
-    at: int
+    at: int | Moment
     node: str = ""
     until: int = 0
     every: int = 0
@@ -136,7 +136,7 @@ class Scenario:
         """``lasts``, or just after the last thing that the scenario says happens."""
         if self.lasts:
             return self.lasts
-        times = [max(one.at, one.until) for one in self.workload]
+        times = [max(one.at, one.until) for one in self.workload if isinstance(one.at, int)]
         times += [fault.at + fault.lasts + (fault.back or 0) for fault in self.faults if isinstance(fault.at, int)]
         times += [expect.at for expect in self.expect if expect.at is not None]
         return max(times, default=0) + 2 * limits.SECOND

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sim.scenario import Traffic
+from sim.moments import Watch
+from sim.scenario import Moment, Traffic
 
 if TYPE_CHECKING:
     from sim.client import Client
+    from sim.machine import Machine
     from sim.world import World
 
 
@@ -22,7 +24,18 @@ class Workload:
         for one in traffic:
             machine = world.machines[one.node or next(iter(world.machines))]
             app, name = one.database.split("/", 1)
-            world.schedule.at(one.at, self._fire, world.client(machine, app, name), one)
+            client = world.client(machine, app, name)
+            if isinstance(one.at, Moment):
+                self._await(machine, client, one, one.at)
+            else:
+                world.schedule.at(one.at, self._fire, client, one)
+
+    def _await(self, machine: Machine, client: Client, traffic: Traffic, moment: Moment) -> None:
+        def then(_machine: Machine) -> None:
+            self._world.schedule.after(moment.after, self._fire, client, traffic)
+
+        database = client.internal if moment.event and moment.event != "Write" else ""
+        self._world.moments.wait(Watch(moment.event, moment.nth, then, machine.name, database))
 
     def _fire(self, client: Client, traffic: Traffic) -> None:
         if self.stopped:

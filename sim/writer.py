@@ -65,7 +65,10 @@ def _flow(parts: dict[str, str]) -> str:
 
 
 def _traffic(one: Traffic) -> str:
-    return _flow({key: _scalar(key, value) for key, value in _changed(one).items()})
+    parts = _changed(one)
+    return _flow(
+        {key: _moment(value) if isinstance(value, Moment) else _scalar(key, value) for key, value in parts.items()}
+    )
 
 
 def _moment(moment: Moment) -> str:
