@@ -10,7 +10,6 @@ ARGS ?=
 # Packages come as wheels; the two pure source distributions are built by tools that are locked as well.
 INSTALL := $(UV) pip install --python $(PY) --no-deps --require-hashes --build-constraints $(LOCK)/build.txt
 
-export PYTHONDONTWRITEBYTECODE ?=
 ifdef ONCE
 export ONCE
 endif
@@ -50,6 +49,7 @@ format: $(VENV)/.dev ## Bring all code into the form that lint wants
 pages: $(VENV)/.run ## Write the generated pages of specs/ again
 	$(PY) -m protocol.describe
 	$(PY) -m runtime.settings --markdown
+	$(PY) specs/shown.py
 
 fuzz: dev ## The property tests with the long profile (minutes; a failure prints the command that replays it)
 	HYPOTHESIS_PROFILE=long TORPOR_REQUIRE_RQLITED=1 $(PY) -m pytest -m hypothesis $(ARGS)
