@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
@@ -21,21 +21,21 @@ _TEST: Final = re.compile(r"^\s*(?:async )?def (test_\w+)", re.MULTILINE)
 _DATA: Final = (".yaml", ".yml", ".txt")
 
 
-def cited() -> dict[str, Counter[Path]]:
-    """Number → how many tests of which file cite it, or that a scenario or script does (counted once)."""
-    found: dict[str, Counter[Path]] = defaultdict(Counter)
+def cited() -> dict[str, set[Path]]:
+    """Number → the files whose tests, scenarios or scripts cite it."""
+    found: dict[str, set[Path]] = defaultdict(set)
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for name in _TEST.findall(path.read_text("utf-8")):
             for number in NUMBER.findall(name):
-                found[number][path] += 1
+                found[number].add(path)
     for folder in (ROOT / "tests", ROOT / "configs" / "scenarios"):
-        for path in sorted(one for one in folder.rglob("*") if one.suffix in _DATA):
-            for number in set(NUMBER.findall(path.read_text("utf-8"))):
-                found[number][path] = 1
+        for path in (one for one in folder.rglob("*") if one.suffix in _DATA):
+            for number in NUMBER.findall(path.read_text("utf-8")):
+                found[number].add(path)
     return found
 
 
-def page(path: Path, citations: dict[str, Counter[Path]]) -> str:
+def page(path: Path, citations: dict[str, set[Path]]) -> str:
     """The page with its last column filled."""
     lines: list[str] = []
     for line in path.read_text("utf-8").splitlines():
@@ -43,14 +43,14 @@ def page(path: Path, citations: dict[str, Counter[Path]]) -> str:
         if row is None:
             lines.append(line)
             continue
-        shown = ", ".join(_link(file, times) for file, times in sorted(citations.get(row["number"], Counter()).items()))
+        shown = ", ".join(_link(file) for file in sorted(citations.get(row["number"], ())))
         lines.append(f"| {row['number']} | {row['text']} | {row['state']} | {row['kept'] or '–'} | {shown or '–'} |")
     return "\n".join(lines) + "\n"
 
 
-def _link(path: Path, times: int) -> str:
+def _link(path: Path) -> str:
     name = path.stem.removeprefix("test_") if path.suffix == ".py" else path.name
-    return f"[{name}](../{path.relative_to(ROOT).as_posix()})" + (f" ×{times}" if times > 1 else "")
+    return f"[{name}](../{path.relative_to(ROOT).as_posix()})"
 
 
 if __name__ == "__main__":

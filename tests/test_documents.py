@@ -92,6 +92,8 @@ def test_nothing_is_here_that_no_test_shows() -> None:
     citations = shown.cited()
     unshown = [n for n, row in _rows().items() if row["state"] == "here" and not citations.get(n)]
     assert not unshown, f"said to be here, and no test's name or scenario cites them: {unshown}"
+    shown_by_now = [n for n, row in _rows().items() if row["state"] == "kept" and citations.get(n)]
+    assert not shown_by_now, f"said to be shown by no test, and one cites them now (say `here`): {shown_by_now}"
 
 
 @pytest.mark.parametrize("page", shown.PAGES, ids=lambda page: page.name)
