@@ -11,7 +11,7 @@ from collections import deque
 from typing import Any
 
 from protocol import codec
-from protocol.effects import Action, Answer, Decision, Effects, Problem, Send, Write
+from protocol.effects import NOTHING, Action, Answer, Decision, Effects, Problem, Send, Write
 from protocol.limits import DETAIL
 from protocol.messages import Message
 from protocol.rows import Seen
@@ -37,6 +37,8 @@ class Turn:
         return self.state.config.peer
 
     def effects(self) -> Effects:
+        if not (self.writes or self.actions or self.sends or self.broadcasts or self.decisions):
+            return NOTHING
         return Effects(
             tuple(self.writes), tuple(self.actions), tuple(self.sends), tuple(self.broadcasts), tuple(self.decisions)
         )

@@ -16,6 +16,8 @@ from protocol.turn import Turn
 PERMANENT = ("binary_missing", "data_missing")
 """Causes that no further try will mend within a wake's deadline."""
 
+LATE = "not awake after"
+
 
 def want(turn: Turn, hosted: Hosted) -> None:
     """A client of this node wants a database that sleeps: tell all members."""
@@ -60,9 +62,8 @@ def on_deadline(turn: Turn, incarnation: str) -> None:
         return
     seconds = turn.state.config.wake_deadline / limits.SECOND
     reason = hosted.error or "rqlited did not answer a strong read"
-    complain(
-        hosted, "wake-timeout" if not hosted.error else "instance-failed", f"not awake after {seconds:g} s: {reason}"
-    )
+    told = reason if reason.startswith(LATE) else f"{LATE} {seconds:g} s: {reason}"
+    complain(hosted, "instance-failed" if hosted.error else "wake-timeout", told)
     give_up(turn, hosted)
 
 
@@ -71,6 +72,7 @@ def give_up(turn: Turn, hosted: Hosted) -> None:
     if not fire(turn, hosted, "given_up"):
         refuse(turn, hosted)
         turn.after("wake", hosted.incarnation, turn.state.config.wake_deadline)
+        process.stop(turn, hosted)  # a start that hangs ends too: its exit leads to the next try
 
 
 def on_ready(turn: Turn, hosted: Hosted) -> None:

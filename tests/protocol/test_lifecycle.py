@@ -383,6 +383,31 @@ def test_F60_one_that_keeps_dying_waits_longer_each_time() -> None:
     assert gaps == sorted(gaps)
 
 
+def test_F46_F60_a_restart_that_hangs_is_ended_and_tried_again() -> None:
+    solo = Solo().awake()
+    solo.hold |= {fx.Start, fx.Terminate}
+    solo.exited(solo.db.incarnation, solo.db.run, "crashed", "signal 9")
+    hung = solo.release(fx.Start)
+    request = solo.ask()
+    solo.wait(20 * SECOND)
+    assert solo.answers[request].problem == "wake-timeout"
+    stop = solo.release(fx.Terminate)
+    assert stop.run == hung.run
+    solo.hold.clear()
+    solo.exited(stop.incarnation, stop.run, "killed")
+    solo.wait(5 * SECOND)
+    assert solo.actions(fx.Start)[-1].run > hung.run, "tried again"
+
+
+def test_R38_clients_that_wait_for_a_birth_are_told_when_it_comes_to_nothing() -> None:
+    solo = Solo(hold={fx.Start})
+    first = solo.ask()
+    start = solo.release(fx.Start)
+    second = solo.ask()
+    solo.exited(start.incarnation, start.run, "disk", "no space left on device")
+    assert {solo.answers[request].problem for request in (first, second)} == {"instance-failed"}
+
+
 def test_F45_outcomes_of_an_older_run_change_nothing() -> None:
     solo = Solo().awake()
     incarnation = solo.db.incarnation
