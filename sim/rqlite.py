@@ -84,6 +84,8 @@ class Rqlited:
         elif start.mode != "restart" and host.disk.full:
             self._later(self._end, None, "disk", "no space left on device")
         else:
+            if found is not None and not found.pid and (not found.raft or found.marker != start.node_id):
+                host.disk.throw_away(start.incarnation)  # the remains of a start that never held anything
             directory = host.disk.make(start.internal, start.incarnation)
             if directory.pid:
                 raise Violation("F45", f"pids {directory.pid} and {self.pid} are both on {start.internal}'s directory")
