@@ -61,6 +61,7 @@ class Means:
 
     settings: Settings
     identity: Identity
+    cluster: str
     store: Store
     binary: Binary
     directories: Directories
@@ -156,12 +157,6 @@ async def _serve(
 ) -> Executor:
     settings = means.settings
     config = configuration(settings, means.identity.peer)
-    if len(config.known) < config.replication_factor:
-        log.warning(
-            "too few nodes for new databases",
-            because=f"database.replication_factor is {config.replication_factor}, {len(config.known)} node is known: "
-            "creations will fail until more join",
-        )
     engine = Node(config, means.chart)
     gateway = GatewayHost(
         listen=str(settings.gateway.listen),
@@ -183,6 +178,14 @@ async def _serve(
     driver.feed(Boot(0, os.urandom(32), means.store.rows()))  # before any frame of a worker can be
     async with trio.open_nursery() as control:
         host, port = await control.start(gateway.run)  # first: a taken port ends the node before any rqlited is started
+        binary = means.binary
+        log.info("node starts", cluster=means.cluster, rqlited=str(binary.path), rqlite_major=binary.major)
+        if len(config.known) < config.replication_factor:
+            log.warning(
+                "too few nodes for new databases",
+                because=f"database.replication_factor is {config.replication_factor}, {len(config.known)} node is known: "
+                "creations will fail until more join",
+            )
         control.start_soon(driver.run)
         control.start_soon(_housekeeping, means.directories)
         address = f"http://{Address(host, port)}"

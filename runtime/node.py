@@ -92,18 +92,19 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
     if found:
         found_cluster(directories.data_dir)
     with Store(directories.data_dir) as store:
-        who = identity.load(directories.data_dir)
         facts = store.facts()
+        if not facts:
+            raise NotFounded(f"the founding in {directories.data_dir} was cut off half way; run once more with --found")
+        who = identity.load(directories.data_dir)
         if facts.get(PEER) != who.peer:
             raise StoreUnusable(
                 f"{store.path} belongs to peer {facts.get(PEER) or 'nobody'}, the key here to {who.peer}; "
                 "restore the identity/ directory that belongs to this store"
             )
         logs.configure(settings.logging, who.peer)
-        log.info("node starts", cluster=facts.get(CLUSTER, ""), rqlited=str(binary.path), version=binary.major)
         chart = LibraryChart() if library else TABLE
         try:
-            trio.run(life.live, life.Means(settings, who, store, binary, directories, chart))
+            trio.run(life.live, life.Means(settings, who, facts[CLUSTER], store, binary, directories, chart))
         except BaseExceptionGroup as group:
             return _ended(group)
     lock.release()
@@ -142,8 +143,9 @@ def _ended(group: BaseExceptionGroup[BaseException]) -> int:
     for leaf in leaves:
         if isinstance(leaf, sqlite3.Error):
             return _refuse(StoreUnusable(f"the store cannot be written ({leaf}), so nothing may be done: see the disk"), 1)
-        if isinstance(leaf, CodecError):
-            return _refuse(StoreUnusable(f"the store holds a row that cannot be read ({leaf}); restore it from a copy"))
+        if isinstance(leaf.__cause__, CodecError):
+            text = f"the store holds a row that cannot be read ({leaf.__cause__}); restore it from a copy"
+            return _refuse(StoreUnusable(text))
         if isinstance(leaf, KeyboardInterrupt):
             return 130
     log.critical("node failed", exc_info=group)

@@ -3,6 +3,7 @@ the processes that belong to it."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -58,6 +59,8 @@ class World:
     async def start(self, *arguments: str) -> None:
         """The node again, after its end."""
         reading, writing = os.pipe()
+        # A node that logs faster than a busy test reads would wait for it: not what these stories are about.
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
         try:
             coming = spawned(self.config, *arguments, data=self.data, stderr=writing)
             self.nursery.start_soon(self._read, reading)
