@@ -39,10 +39,11 @@ class Client:
         return query
 
     def ask_directly(self, writes: bool) -> Query:
-        """One query of somebody who knows the rqlited's HTTP port, past every door (F40)."""
+        """One query of somebody who knows the rqlited's HTTP port, past every door (F40). There is nothing to know before the
+        database was acknowledged to anybody: until then its birth may still come to nothing (P12)."""
         query = self._query(writes, False, 0)
         rqlited = self.machine.running(self.internal)
-        if rqlited is None:
+        if rqlited is None or not self.history.answered:
             query.end("problem", "connection refused", NO_ROWS, 0)
         elif writes:
             rqlited.write(self._answered_directly, query, query.value)

@@ -101,7 +101,7 @@ class Ports:
         for preferred, mine, (first, last), name in zip(
             (http, raft), before, self._ranges, ("HTTP", "Raft"), strict=True
         ):
-            port = self._pick(ticket, preferred, mine, first, last)
+            port = self._pick(ticket, preferred, mine, first, last, found)
             if port is None:
                 return f"no free {name} port in {first}-{last}"
             found.append(port)
@@ -111,15 +111,18 @@ class Ports:
     def _free(self, port: int, ticket: int) -> bool:
         return self._taken.get(port, ticket) == ticket and port not in self._host.bound
 
-    def _pick(self, ticket: int, preferred: int, mine: int, first: int, last: int) -> int | None:
+    def _pick(self, ticket: int, preferred: int, mine: int, first: int, last: int, other: list[int]) -> int | None:
+        def free(port: int) -> bool:
+            return port not in other and self._free(port, ticket)
+
         for port in (preferred, mine):
-            if port and self._free(port, ticket):
+            if port and free(port):
                 return port
         for _ in range(16):
             port = first + int(self._chance.random() * (last - first + 1))
-            if self._free(port, ticket):
+            if free(port):
                 return port
-        return next((port for port in range(first, last + 1) if self._free(port, ticket)), None)
+        return next((port for port in range(first, last + 1) if free(port)), None)
 
     def hold(self, ticket: int, raft: int) -> None:
         """Mark a sleeping database's Raft port as taken, without probing."""

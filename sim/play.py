@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Final, Literal
 
-from attrs import define
+from attrs import define, field
 
 from protocol.chart import CHARTS
 from protocol.limits import DRAIN_WINDOW, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW
@@ -42,13 +42,13 @@ class Outcome:
     """What came of a scenario. ``broken`` is the violation that ended it, or empty."""
 
     scenario: Scenario
-    story: list[Told]
+    story: list[Told] = field(repr=False)
     findings: list[Finding]
     broken: str
     digest: str
     events: int
     now: int
-    trace: Trace
+    trace: Trace = field(repr=False)
     stopped_early: bool = False
 
     @property

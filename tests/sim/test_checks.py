@@ -1,0 +1,158 @@
+"""Each check of the world notices what it is there for: a safeguard is taken out, and a run that held no longer does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from protocol import effects, inputs, promises
+from protocol.lifecycle import doors, process, sleep
+from protocol.limits import MILLISECOND, SECOND
+from protocol.rows import EpochPromise
+from sim import loader
+from sim.disk import Directory
+from sim.execute import CARRY_OUT, Executor
+from sim.gateway import Worker
+from sim.machine import Machine
+from sim.play import Outcome, play
+from sim.rqlite import Rqlited
+from sim.scenario import Fault, Machines, Moment, Scenario, Traffic
+
+
+def story(name: str) -> Scenario:
+    return loader.load(loader.find(name))
+
+
+BUSY = Scenario(
+    "a slow statement is inside when the database looks idle",
+    lasts=12 * SECOND,
+    machines=Machines(hibernation_timeout=1 * SECOND),
+    workload=(
+        Traffic("a/b", 1 * SECOND, writes=1.0),
+        Traffic("a/b", Moment("Write", 5), writes=0.0, takes=3 * SECOND),
+        Traffic("a/b", 8 * SECOND, writes=1.0),
+    ),
+)
+"""It enters while the sleep's epoch is being made durable, just before the door closes."""
+
+
+def broken(scenario: Scenario) -> str:
+    outcome: Outcome = play(scenario)
+    assert not outcome.held
+    return outcome.broken
+
+
+def test_the_runs_below_hold_while_every_safeguard_is_in() -> None:
+    assert play(BUSY).held
+
+
+def test_P30_a_stop_with_queries_in_flight_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "drained", lambda _turn, hosted: not hosted.open)
+    # Two more guards stand behind the door: the worker's report, and rqlite's own counters.
+    monkeypatch.setattr(sleep, "used", lambda *_: None)
+    monkeypatch.setitem(CARRY_OUT, effects.Probe, _blind_probe)
+    assert "P30" in broken(BUSY)
+
+
+def _blind_probe(self: Executor, action: Any) -> None:
+    rqlited = self.runs[action.incarnation][1]
+    seen = (action.incarnation, action.run, action.token, True, 0, rqlited.directory.index, True)
+    self._feed(inputs.Probed, *seen, (rqlited.start.node_id,))
+
+
+def test_F41_a_worker_that_ignores_closed_doors_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told_door(self: Worker, door: Any) -> None:
+        real(self, door)
+        self._gates[door.incarnation].open = True
+
+    real = Worker.told_door
+    monkeypatch.setattr(Worker, "told_door", told_door)
+    many = Scenario(
+        "queries all the time, rarely enough to fall asleep between",
+        lasts=20 * SECOND,
+        machines=Machines(hibernation_timeout=1 * SECOND),
+        workload=(Traffic("a/b", 1 * SECOND), Traffic("a/b", Moment("Terminate", 1, 1000))),
+    )
+    assert "P30" in broken(many)
+
+
+def test_F41_a_lost_write_is_noticed_by_the_next_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(self: Directory, chance: Any) -> None:
+        self.values, self.pid, self.unsynced = self.values[:-1], 0, []
+
+    monkeypatch.setattr(Directory, "crash", crash)
+    assert "is lost" in broken(story("failover"))
+
+
+def test_F86_a_write_that_is_there_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_done(self: Rqlited, number: int) -> None:
+        before = len(self.directory.values)
+        real(self, number)
+        self.directory.values.extend(self.directory.values[before:])
+
+    real = Rqlited._write_done
+    monkeypatch.setattr(Rqlited, "_write_done", write_done)
+    assert "is there twice" in broken(story("first_access"))
+
+
+def test_F61_an_orphan_that_nobody_stopped_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "_sweep", lambda self, node: self._boot(node))
+    assert "F45" in broken(story("failover"))
+
+
+def test_P3_a_promise_that_goes_back_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spend(turn: Any, hosted: Any, epoch: int) -> None:
+        hosted.promise = EpochPromise(hosted.incarnation, max(0, epoch - 2), "")
+        turn.write(f"promise/{hosted.incarnation}", hosted.promise)
+
+    monkeypatch.setattr(promises, "spend", spend)
+    assert "P" in broken(story("sleep_and_wake"))[:1]
+
+
+def test_P41_a_start_before_the_observed_exit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(self: Executor, rqlited: Rqlited, code: Any, cause: Any, detail: str) -> None:
+        # The engine hears of an exit that the supervisor has not reaped.
+        start = rqlited.start
+        self._feed(inputs.InstanceExited, start.incarnation, start.run, code, cause, detail, True)
+
+    monkeypatch.setattr(Executor, "_gone", gone)
+    assert "P41" in broken(story("sleep_and_wake")) or "F61" in broken(story("sleep_and_wake"))
+
+
+def test_R42_a_sleeping_database_that_keeps_its_port_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CARRY_OUT, effects.ReleasePorts, lambda _self, _action: None)
+    assert "R42" in broken(story("sleep_and_wake"))
+
+
+def test_F3_an_ask_that_is_answered_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(self: Executor, action: Any) -> None:
+        real(self, action)
+        real(self, action)
+
+    real = Executor.answer
+    monkeypatch.setitem(CARRY_OUT, effects.Answer, answer)
+    assert "answered twice" in broken(story("first_access"))
+
+
+def test_liveness_a_database_that_never_comes_back_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "again_later", lambda _turn, _hosted: None)
+    scenario = Scenario(
+        "a start fails once",
+        lasts=6 * SECOND,
+        machines=Machines(hibernation_timeout=0),
+        workload=(Traffic("a/b", 1 * SECOND),),
+        faults=(
+            Fault("fail", "start", 2500 * MILLISECOND),
+            Fault("kill", "rqlited", 3 * SECOND),
+        ),
+    )
+    assert "liveness" in broken(scenario)
+
+
+def test_an_engine_that_raises_is_a_finding_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def swing(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(doors, "swing", swing)
+    assert "ZeroDivisionError: a bug [test_checks.py:" in broken(story("first_access"))
