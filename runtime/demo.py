@@ -105,14 +105,16 @@ class Walk:
         ports = [int(text.rpartition(":")[2]) for text in processes[0].cmdline() if "-addr=" in text]
         with self.console.status(f"idle: it goes to sleep after {HIBERNATION} of silence"):
             with trio.move_on_after(ASLEEP_WITHIN):
-                while _rqliteds(self.node):
+                while _rqliteds(self.node):  # noqa: ASYNC110 (children of another process announce their end to it alone)
                     await trio.sleep(_LOOK)
         _held(not _rqliteds(self.node), f"not asleep after {ASLEEP_WITHIN:g} s")
         _held(all(can_bind("127.0.0.1", port) for port in ports), f"a socket is left on one of {ports}")
         left = [file.path for file in psutil.Process(self.node.pid).open_files() if DATABASE in file.path]
         _held(not left, f"open files are left: {left}")
         took = (time.perf_counter() - began) * 1e3
-        size = sum(path.stat().st_size for path in self.node.data.glob(f"{APP}_{DATABASE}/*/rqlite/**/*") if path.is_file())
+        size = sum(
+            path.stat().st_size for path in self.node.data.glob(f"{APP}_{DATABASE}/*/rqlite/**/*") if path.is_file()
+        )
         note = f"after {HIBERNATION} of silence: no process, no socket, no open file; {size // 1024} KiB on disk"
         self._told(Step("asleep", took, None, note))
 
@@ -128,9 +130,7 @@ class Walk:
         first = port_block()[0]
         ports = Ports((first, first + 15), (first + 16, first + 31))
         with self.console.status("the raw rqlited first: creating …"):
-            self.floor, seconds = await floor_create(
-                find_binary(), self.floor_directory, Timers(self.heartbeat), ports
-            )
+            self.floor, seconds = await floor_create(find_binary(), self.floor_directory, Timers(self.heartbeat), ports)
         return seconds * 1e3
 
     async def _raw(self, what: str, statement: list[Any]) -> float:
@@ -148,7 +148,9 @@ async def _timed(client: httpx.AsyncClient, url: str, body: Any) -> tuple[float,
     began = time.perf_counter()
     reply = await client.post(url, json=body)
     took = (time.perf_counter() - began) * 1e3
-    _held(reply.status_code == 200 and '"error"' not in reply.text, f"{url}: HTTP {reply.status_code} {reply.text[:300]}")
+    _held(
+        reply.status_code == 200 and '"error"' not in reply.text, f"{url}: HTTP {reply.status_code} {reply.text[:300]}"
+    )
     return took, reply.json()
 
 

@@ -158,9 +158,7 @@ class Executor:
 
         def on_ready(ready: Ready) -> None:
             self._tell(
-                inputs.InstanceReady(
-                    0, action.incarnation, action.run, ready.applied_index, ready.voters, ready.leader
-                )
+                inputs.InstanceReady(0, action.incarnation, action.run, ready.applied_index, ready.voters, ready.leader)
             )
 
         self._runs[action.incarnation] = action.run
@@ -203,9 +201,7 @@ class Executor:
 
     async def _fold(self, action: effects.Snapshot) -> None:
         taken = await self._supervisor.snapshot(action.incarnation, SNAPSHOT_TIMEOUT)
-        self._tell(
-            inputs.Snapshotted(0, action.incarnation, action.run, taken.ok, taken.applied_index, taken.error)
-        )
+        self._tell(inputs.Snapshotted(0, action.incarnation, action.run, taken.ok, taken.applied_index, taken.error))
 
     def _terminate(self, action: effects.Terminate) -> None:
         self._supervisor.terminate(action.incarnation, action.run, action.kill_after / 1e6)
@@ -240,11 +236,8 @@ class Executor:
 
 def render(decision: effects.Decision) -> None:
     """One log line of a decision: the event of R60, its fields, and the reason and law that it followed."""
-    fields: dict[str, str | int | float] = dict(decision.fields)
-    for name, text in (("database", decision.database), ("because", decision.because), ("law", decision.law)):
-        if text:
-            fields[name] = text
-    log.info(decision.event, **fields)
+    said = (("database", decision.database), ("because", decision.because), ("law", decision.law))
+    log.info(decision.event, **dict(decision.fields), **{name: text for name, text in said if text})
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def _read(path: Path) -> bytes:
             raise IdentityUnusable(f"{path} can be read by other users; run: chmod 600 {path}")
         return path.read_bytes()
     except OSError as error:
-        raise IdentityUnusable(f"cannot read {path}: {error.strerror}; restore it from a copy of this node's data") from None
+        raise IdentityUnusable(
+            f"cannot read {path}: {error.strerror}; restore it from a copy of this node's data"
+        ) from None
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -109,4 +111,4 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(draft, path)
+    draft.rename(path)

@@ -15,7 +15,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +25,12 @@ import trio
 from attrs import frozen
 
 from protocol.chart import TABLE, Chart
-from protocol.inputs import Boot
+from protocol.inputs import Boot, Input
 from protocol.node import Config, Node
 from runtime.directories import Directories, write_whole
 from runtime.driver import Driver
 from runtime.execute import Executor
-from runtime.gateway.frames import WorkerConfig
+from runtime.gateway.frames import FromWorker, WorkerConfig
 from runtime.gateway.host import GatewayHost
 from runtime.identity import Identity
 from runtime.ports import Ports
@@ -76,7 +77,7 @@ class Stop:
         self.hurried = trio.Event()
 
     @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[Stop]:
+    async def listening(self) -> AsyncGenerator[Stop]:
         """Take the signals for this long."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
@@ -152,20 +153,26 @@ async def live(means: Means) -> None:
     log.info("stopped")
 
 
-async def _serve(
-    means: Means, supervisor: Supervisor, ports: Ports, instances: trio.Nursery, stop: Stop
-) -> Executor:
+async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: trio.Nursery, stop: Stop) -> Executor:
     settings = means.settings
     config = configuration(settings, means.identity.peer)
     engine = Node(config, means.chart)
+
+    # Gateway, executor and driver form a ring; these two close it.
+    def deliver(frame: FromWorker) -> None:
+        executor.deliver(frame)
+
+    def feed(outcome: Input) -> None:
+        driver.feed(outcome)
+
     gateway = GatewayHost(
         listen=str(settings.gateway.listen),
         workers=settings.gateway.workers,
         config=worker_config(settings),
-        deliver=lambda frame: executor.deliver(frame),
+        deliver=deliver,
     )
     executor = Executor(
-        feed=lambda outcome: driver.feed(outcome),
+        feed=feed,
         instances=instances,
         supervisor=supervisor,
         ports=ports,
@@ -190,7 +197,9 @@ async def _serve(
         control.start_soon(_housekeeping, means.directories)
         address = f"http://{Address(host, port)}"
         _publish(status, means.identity.peer, address)
-        print(f"torpor: serving {address} (pid {os.getpid()}, data {means.directories.data_dir})", flush=True)
+        # The one line on standard output: the logs may be anywhere, and who started the node waits for this.
+        sys.stdout.write(f"torpor: serving {address} (pid {os.getpid()}, data {means.directories.data_dir})\n")
+        sys.stdout.flush()
         await stop.asked.wait()
         with trio.CancelScope() as patience:
             control.start_soon(_hurry, stop, patience)

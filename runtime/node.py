@@ -13,7 +13,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import structlog
 import trio
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(given.config, given.set)
         if given.check:
-            print("torpor: the configuration is valid")
+            sys.stdout.write("torpor: the configuration is valid\n")
             return 0
         return _run(settings, found=given.found, library=given.engine == "library")
     except _WILL_NOT_START as refusal:
@@ -72,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--found", action="store_true", help="found a new cluster in an empty data directory, once")
     parser.add_argument("--check", action="store_true", help="only validate the settings")
     parser.add_argument(
-        "--engine", choices=("table", "library"), default="table", help="what steps the lifecycle (library: the slow reference)"
+        "--engine",
+        choices=("table", "library"),
+        default="table",
+        help="what steps the lifecycle (library: the slow reference)",
     )
     return parser
 
@@ -142,7 +145,9 @@ def _ended(group: BaseExceptionGroup[BaseException]) -> int:
             return _refuse(leaf)
     for leaf in leaves:
         if isinstance(leaf, sqlite3.Error):
-            return _refuse(StoreUnusable(f"the store cannot be written ({leaf}), so nothing may be done: see the disk"), 1)
+            return _refuse(
+                StoreUnusable(f"the store cannot be written ({leaf}), so nothing may be done: see the disk"), 1
+            )
         if isinstance(leaf.__cause__, CodecError):
             text = f"the store holds a row that cannot be read ({leaf.__cause__}); restore it from a copy"
             return _refuse(StoreUnusable(text))
@@ -154,7 +159,7 @@ def _ended(group: BaseExceptionGroup[BaseException]) -> int:
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
+        for each in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from _leaves(each)
     else:
         yield error
@@ -162,7 +167,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _refuse(error: BaseException, code: int = 2) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
-    print(f"torpor: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"torpor: {text}\n")
     return code
 
 

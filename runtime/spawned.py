@@ -9,7 +9,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -106,7 +106,7 @@ class SpawnedNode:
 @asynccontextmanager
 async def spawned(
     config: Path, *arguments: str, data: Path, stderr: int | None = subprocess.DEVNULL
-) -> AsyncIterator[SpawnedNode]:
+) -> AsyncGenerator[SpawnedNode]:
     """A node that serves, until the block ends. Raises :class:`NodeDidNotStart`. ``stderr``: a descriptor, None for ours."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "runtime.node", "--config", str(config), *arguments],

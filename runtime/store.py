@@ -118,7 +118,9 @@ class Store:
 
     def rows(self) -> tuple[tuple[str, bytes], ...]:
         """Every row that a :class:`Write` ever left here, by key: what :class:`protocol.inputs.Boot` carries."""
-        return tuple((str(key), bytes(value)) for key, value in self._db.execute("SELECT key, value FROM rows ORDER BY key"))
+        return tuple(
+            (str(key), bytes(value)) for key, value in self._db.execute("SELECT key, value FROM rows ORDER BY key")
+        )
 
     def facts(self) -> dict[str, str]:
         """What was said at founding; empty in a store that was made but not founded."""
@@ -155,7 +157,9 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class World:
     nursery: trio.Nursery
     node: SpawnedNode
     lines: list[Line] = field(factory=list)
+    incarnations: dict[str, str] = field(factory=dict)
     traps: list[tuple[Seen, Callable[[], object]]] = field(factory=list)
     _news: trio.Event = field(factory=trio.Event)
     _stack: AsyncExitStack = field(factory=AsyncExitStack)
@@ -82,11 +83,21 @@ class World:
         except ValueError:
             line = {"event": "not a log line", "text": text.decode(errors="replace")}
         self.lines.append(line)
+        if line.get("kind") == "Start":
+            self.incarnations[line["incarnation"]] = line["internal"]
         for trap in [trap for trap in self.traps if trap[0](line)]:
             self.traps.remove(trap)
             trap[1]()
         self._news.set()
         self._news = trio.Event()
+
+    def concerns(self, line: Line, database: str) -> bool:
+        """Whether a line speaks of this database, or of none that could be told."""
+        internal = f"{APP}_{database}"
+        said = {line.get("database"), line.get("internal"), self.incarnations.get(line.get("incarnation", ""))} - {None}
+        if line.get("kind") == "Ask":
+            said = {f"{line['app']}_{line['name']}"}
+        return not said or said == {internal}
 
     def trap(self, seen: Seen, do: Callable[[], object]) -> None:
         """Do this once, at the moment when such a line is read."""
@@ -146,11 +157,15 @@ class World:
         return found
 
     def workers(self) -> list[psutil.Process]:
-        return [
-            child
-            for child in psutil.Process(self.node.pid).children()
-            if "runtime.gateway.worker" in child.cmdline()
-        ]
+        """Living gateway workers of the node."""
+        found: list[psutil.Process] = []
+        for child in psutil.Process(self.node.pid).children():
+            try:
+                if "runtime.gateway.worker" in child.cmdline():
+                    found.append(child)
+            except psutil.Error:  # it just ended
+                continue
+        return found
 
     def kill(self) -> None:
         """SIGKILL to the node itself."""
@@ -177,7 +192,7 @@ class World:
 @asynccontextmanager
 async def world(
     directory: Path, *, hibernation_timeout: str = "60s", found: bool = True, **overrides: dict[str, Any]
-) -> AsyncIterator[World]:
+) -> AsyncGenerator[World]:
     """A founded node that serves. ``overrides``: sections of its settings. Whatever it leaves behind when the story ends is a
     failure of the story."""
     key, digest = new_key()

@@ -31,7 +31,11 @@ def test_P60_minting_twice_keeps_what_is_there_and_only_the_owner_reads_it(tmp_p
 
 @pytest.mark.parametrize(
     ("file", "content", "told"),
-    [(KEY, None, "cannot read"), (KEY, b"short", "no libp2p ed25519 key"), (SECRET, b"/key/other\n", "no cluster secret")],
+    [
+        (KEY, None, "cannot read"),
+        (KEY, b"short", "no libp2p ed25519 key"),
+        (SECRET, b"/key/other\n", "no cluster secret"),
+    ],
 )
 def test_R61_missing_and_damaged_keys_are_named(tmp_path: Path, file: str, content: bytes | None, told: str) -> None:
     mint(tmp_path)

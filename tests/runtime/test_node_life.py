@@ -35,13 +35,18 @@ async def until_asleep(w: World, since: int, database: str = "orders") -> int:
     return len(w.lines)
 
 
-async def test_R1_R4_R5_R41_R42_R43_first_access_creates_idleness_sleeps_and_the_next_query_wakes(tmp_path: Path) -> None:
+async def test_R1_R4_R5_R41_R42_R43_first_access_creates_idleness_sleeps_and_the_next_query_wakes(
+    tmp_path: Path,
+) -> None:
     async with world(tmp_path, hibernation_timeout="400ms") as w:
         assert await w.execute("orders", "CREATE TABLE t (id INTEGER PRIMARY KEY, n INT)") == {
             "rows_affected": 0,
             "last_insert_id": 0,
         }
-        assert await w.execute("orders", "INSERT INTO t (n) VALUES (?)", [7]) == {"rows_affected": 1, "last_insert_id": 1}
+        assert await w.execute("orders", "INSERT INTO t (n) VALUES (?)", [7]) == {
+            "rows_affected": 1,
+            "last_insert_id": 1,
+        }
         assert await w.rows("orders", "SELECT n FROM t") == [{"n": 7}]
         started = await w.until(event("instance started", database="shop_orders"))
         assert {"node_id", "http_port", "raft_port", "because"} <= started.keys()  # R60
@@ -56,9 +61,10 @@ async def test_R1_R4_R5_R41_R42_R43_first_access_creates_idleness_sleeps_and_the
         assert not listening(started["raft_port"])
         assert open_files_below(here) == []
         (incarnation,) = here.iterdir()
-        assert not (incarnation / "rqlite" / "db.sqlite-wal").exists() or (
-            incarnation / "rqlite" / "db.sqlite-wal"
-        ).stat().st_size == 0
+        assert (
+            not (incarnation / "rqlite" / "db.sqlite-wal").exists()
+            or (incarnation / "rqlite" / "db.sqlite-wal").stat().st_size == 0
+        )
 
         assert await w.rows("orders", "SELECT n FROM t") == [{"n": 7}]
         woken = await w.until(event("woken", database="shop_orders"))
@@ -121,7 +127,9 @@ async def test_a_stop_ends_children_and_leaves_nothing(tmp_path: Path, number: s
 
 
 async def test_a_query_in_flight_is_answered_before_the_node_ends(tmp_path: Path) -> None:
-    slow = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000000) SELECT count(*) AS n FROM c"
+    slow = (
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000000) SELECT count(*) AS n FROM c"
+    )
     async with world(tmp_path) as w:
         await w.execute("a", "CREATE TABLE t (n INT)")
         at = len(w.lines)

@@ -99,7 +99,9 @@ def test_R61_an_unwritable_data_directory_is_named(config: Path) -> None:
 
 
 @pytest.mark.real
-async def test_P60_F61_of_a_running_node_a_second_one_and_a_second_founding_are_refused(tmp_path: Path, taken: int) -> None:
+async def test_P60_F61_of_a_running_node_a_second_one_and_a_second_founding_are_refused(
+    tmp_path: Path, taken: int
+) -> None:
     async with world(tmp_path) as w:
         refused(node(w.config), f"pid {w.node.pid}", "in use")
         assert await w.node.stop() == 0
