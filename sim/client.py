@@ -4,7 +4,7 @@ connection is tried again), and never repeat what may have happened (F86).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from protocol.ids import DatabaseName
 from sim import timings
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from sim.machine import Machine
     from sim.world import World
 
-NOTABLE = 100_000
+NOTABLE: Final = 100_000
 """A query that waited longer (µs) is part of the story."""
+_WAY_FROM: Final = timings.TO_GATEWAY[0]
+_WAY_SPAN: Final = timings.TO_GATEWAY[1] - timings.TO_GATEWAY[0]
 
 
 class Client:
@@ -29,13 +31,15 @@ class Client:
         self.history = History(f"{machine.name}: {app}/{name}")
         self._world = world
         self._schedule = world.schedule
+        self._after = world.schedule.after
         self._chance = world.streams["clients"]
+        self._random = self._chance.random
         self._note = world.trace.note
 
     def ask(self, writes: bool, strong: bool = False, lasts: int = 0) -> Query:
         """One query through the gateway."""
         query = self._query(writes, strong, lasts)
-        self._schedule.after(between(self._chance, timings.TO_GATEWAY), self._connect, query)
+        self._after(_WAY_FROM + int(self._random() * _WAY_SPAN), self._connect, query)
         return query
 
     def ask_directly(self, writes: bool) -> Query:
@@ -79,11 +83,23 @@ class Client:
             workers[between(self._chance, (0, len(workers) - 1))].submit(query)
 
     def told(self, query: Query, rows: list[int], count: int) -> None:
+        """A query has ended: hold the answer against what clients were told before."""
         now = self._schedule.now
-        self._note(f"{query.number} ? {now} {query.verdict} {count}")
-        waited = now - query.begun
-        self.history.ended(query, rows, count, now)
-        if query.verdict != "ok" or waited >= NOTABLE:
-            what = "a write" if query.writes else "a read"
-            event = f"{what} was answered" if query.verdict == "ok" else f"{what} got: {query.verdict}"
-            self._world.noticed(self, event, query.detail, waited)
+        verdict = query.verdict
+        self._note(f"{query.number} ? {now} {verdict} {count}")
+        history, waited = self.history, now - query.begun
+        if verdict == "ok":
+            history.answered += 1
+            if waited > history.slowest:
+                history.slowest = waited
+            if query.value:
+                history.acknowledge(query.value, now)
+            else:
+                history.saw(rows, count, query.begun)
+            if waited < NOTABLE:
+                return
+        else:
+            history.failed.append((now, query))
+        what = "a write" if query.value else "a read"
+        event = f"{what} was answered" if verdict == "ok" else f"{what} got: {verdict}"
+        self._world.noticed(self, event, query.detail, waited)

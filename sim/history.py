@@ -38,19 +38,10 @@ class History:
         self._high: list[tuple[int, int]] = []
         """(acknowledged at, highest row of all acknowledged until then), growing in both: what an older read must hold."""
 
-    def ended(self, query: Query, rows: list[int], count: int, now: int) -> None:
-        """A client was told. Raises Violation when that contradicts what clients were told before."""
-        if query.verdict != "ok":
-            self.failed.append((now, query))
-            return
-        self.answered += 1
-        waited = now - query.begun
-        self.slowest = max(self.slowest, waited)
-        if query.writes:
-            self.acknowledged += 1
-            self._due.append((now, query.value))
-        else:
-            self.saw(rows, count, query.begun)
+    def acknowledge(self, value: int, now: int) -> None:
+        """A client was told that its write is there: from now on it has to be."""
+        self.acknowledged += 1
+        self._due.append((now, value))
 
     def saw(self, rows: list[int], count: int, begun: int) -> None:
         """A read that began at ``begun`` saw the first ``count`` of ``rows``."""

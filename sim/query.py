@@ -17,38 +17,29 @@ write may have happened (F86). ``timeout``: nobody answered within R37's 30 s; a
 class Query:
     """A write of one unique number (``value``), or a read of all of them. Times in microseconds."""
 
-    __slots__ = (
-        "begun",
-        "client",
-        "database",
-        "detail",
-        "lasts",
-        "number",
-        "over",
-        "strong",
-        "value",
-        "verdict",
-        "writes",
-    )
+    __slots__ = ("begun", "client", "database", "detail", "lasts", "number", "strong", "value", "verdict")
 
     def __init__(self, client: Client, number: int, value: int, strong: bool, lasts: int, begun: int) -> None:
         self.client = client
         self.database = client.database
         """(application, name)."""
         self.number = number
-        self.writes = value > 0
         self.value = value
+        """What it writes; 0: it reads."""
         self.strong = strong
         self.lasts = lasts
         """How long the statement itself takes in rqlited; 0: as long as such a statement does."""
         self.begun = begun
-        self.over = False
-        self.verdict: Verdict = "unknown"
-        self.detail = ""
+        self.verdict: Verdict | None = None
+        self.detail: str
+
+    @property
+    def over(self) -> bool:
+        """Its client was told."""
+        return self.verdict is not None
 
     def end(self, verdict: Verdict, detail: str, rows: list[int], count: int) -> None:
         """Its client is told: the verdict, and for a read the rows that it saw (the first ``count`` of ``rows``)."""
-        assert not self.over, f"query {self.number} ended twice"
-        self.over = True
+        assert self.verdict is None, f"query {self.number} ended twice"
         self.verdict, self.detail = verdict, detail
         self.client.told(self, rows, count)

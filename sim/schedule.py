@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 Call = Callable[..., object]
 
@@ -43,12 +43,25 @@ class Schedule:
     def run(self, until: int) -> None:
         """Let everything up to and including ``until`` µs happen; time is ``until`` afterwards. An exception of an event ends
         the run where it happened."""
-        heap = self._heap
-        while heap:
-            event = heappop(heap)
-            if event[0] > until:
-                heappush(heap, event)
-                break
-            self.now = event[0]
-            event[2](*event[3])
+        heap, pop = self._heap, heappop
+        # What is not to happen any more in this run ends it: a sentinel is cheaper than a look at each event's time.
+        heappush(heap, (until, _LAST, _end, ()))
+        try:
+            while True:
+                self.now, _, call, arguments = pop(heap)
+                call(*arguments)
+        except _Ended:
+            pass
         self.now = max(self.now, until)
+
+
+class _Ended(Exception):
+    """The sentinel was reached."""
+
+
+_LAST: Final = 1 << 62
+"""After everything else of its microsecond."""
+
+
+def _end() -> None:
+    raise _Ended

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from random import Random
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +13,6 @@ from sim.disk import Disk
 from sim.history import History
 from sim.host import Ambush, Host, Ports
 from sim.laws import Violation
-from sim.query import Query
 from sim.rqlite import Rqlited
 from sim.schedule import Schedule
 from sim.streams import Streams
@@ -156,7 +154,7 @@ def test_an_ambush_awaits_the_next_start_of_its_database_alone() -> None:
 
 
 def test_F84_the_last_free_pair_is_found_and_a_refusal_changes_nothing() -> None:
-    ports = Ports(host(), (5001, 5003), (5003, 5004), Random(1))
+    ports = Ports(host(), (5001, 5002), (7001, 7002), Random(1))
     first, second = ports.reserve(1, 0, 0), ports.reserve(2, 0, 0)
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
@@ -170,44 +168,37 @@ def test_F84_the_last_free_pair_is_found_and_a_refusal_changes_nothing() -> None
 # --- what clients saw ---
 
 
-def query(value: int = 0, begun: int = 0) -> Query:
-    client: Any = SimpleNamespace(database=("a", "b"), told=lambda *_: None)
-    made = Query(client, 1, value, False, 0, begun)
-    made.end("ok", "", [], 0)
-    return made
-
-
 def test_F41_a_read_that_began_before_an_acknowledgement_may_lack_it_and_a_later_one_may_not() -> None:
     history = History("db")
     history.sent |= {1, 2}
-    history.ended(query(1), [], 0, now=10)
-    history.ended(query(2), [], 0, now=20)
+    history.acknowledge(1, 10)
+    history.acknowledge(2, 20)
     rows = [1]
-    history.ended(query(begun=15), rows, 1, now=30)
+    history.saw(rows, 1, begun=15)
     with pytest.raises(Violation, match="write 2, acknowledged at 20 µs, is lost"):
-        history.ended(query(begun=25), rows, 1, now=30)
+        history.saw(rows, 1, begun=25)
 
 
 def test_F41_a_read_that_others_overtook_is_judged_by_when_it_began() -> None:
     history = History("db")
     history.sent |= {1, 2}
     rows = [1, 2]
-    history.ended(query(1), [], 0, now=10)
-    history.ended(query(2), [], 0, now=20)
-    history.ended(query(begun=25), rows, 2, now=30)
-    history.ended(query(begun=15), rows, 1, now=40)
+    history.acknowledge(1, 10)
+    history.acknowledge(2, 20)
+    history.saw(rows, 2, begun=25)
+    history.saw(rows, 1, begun=15)
     with pytest.raises(Violation, match="lacks a write acknowledged at 20"):
-        history.ended(query(begun=22), rows, 1, now=41)
+        history.saw(rows, 1, begun=22)
 
 
 def test_F41_a_table_that_was_rebuilt_must_hold_everything_again() -> None:
     history = History("db")
     history.sent |= {1, 2}
-    history.ended(query(1), [], 0, now=10)
-    history.ended(query(begun=11), [1], 1, now=12)
-    history.ended(query(begun=13), [1, 2], 2, now=14)
+    history.acknowledge(1, 10)
+    history.saw([1], 1, begun=11)
+    history.saw([1, 2], 2, begun=13)
     with pytest.raises(Violation, match="write 1"):
-        history.ended(query(begun=15), [2], 1, now=16)
+        history.saw([2], 1, begun=15)
 
 
 @pytest.mark.parametrize(("rows", "said"), [([7], "which nobody wrote"), ([1, 1], "is there twice")])
@@ -215,7 +206,7 @@ def test_F86_a_read_shows_nothing_that_was_never_written_and_nothing_twice(rows:
     history = History("db")
     history.sent.add(1)
     with pytest.raises(Violation, match=said):
-        history.ended(query(), rows, len(rows), now=5)
+        history.saw(rows, len(rows), begun=0)
 
 
 # --- the trace ---
