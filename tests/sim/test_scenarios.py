@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
-from sim import loader, tale
+from protocol.limits import SECOND
+from sim import bench, loader, tale
 from sim.play import play
 from sim.trace import first_divergence
 
@@ -126,3 +128,25 @@ def test_a_name_that_is_no_scenario_is_told_with_those_that_are() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("failovr: no such scenario; there are ")
     assert "failover" in done.stderr
+
+
+def test_a_pinned_digest_is_held_against_the_run() -> None:
+    scenario = loader.load(loader.find("first_access"))
+    digest = play(scenario).digest
+    assert play(evolve(scenario, digest=digest)).held
+    wrong = play(evolve(scenario, digest="0" * 32))
+    assert not wrong.held
+    assert str(wrong.findings[-1]) == f"✗ the digest is {'0' * 32} ({digest})"
+
+
+def test_fuzzing_says_how_it_went(tmp_path: Path) -> None:
+    fuzzed = _command("fuzz", "--seeds", "3", "--save", str(tmp_path))
+    assert fuzzed.returncode == 0, fuzzed.stdout
+    assert "3 seeds, 0 failures" in fuzzed.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bench_gives_one_object_with_its_unit_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "LASTS", 2 * SECOND)
+    best = bench.best(1)
+    assert json.loads(json.dumps(best)).keys() >= {"events_per_s", "events", "digest"}
