@@ -2,6 +2,7 @@
 
     creating ──acknowledged──▶ active ──quiet──▶ idle ──commit──▶ hibernating ──wanted──▶ waking ──served──▶ active
     creating ──given_up──▶ failed                idle ──used──▶ active            waking ──given_up──▶ hibernating
+    active, idle ──slept──▶ hibernating (the others sleep: follow them)
     active, idle ──exited──▶ waking (rqlited died: restart on the same data)
     active, idle, waking ──member_lost──▶ replacing ──healed──▶ active
     any but dropped ──dropped──▶ dropped (final);   all that live ──conflict──▶ quarantined ──promote──▶ hibernating
@@ -34,6 +35,8 @@ class Facts(Protocol):
     def nothing_in_flight(self) -> bool: ...
     @property
     def vote_is_highest_promise(self) -> bool: ...
+    @property
+    def nothing_newer_promised(self) -> bool: ...
     @property
     def asleep_by_record(self) -> bool: ...
     @property
@@ -71,6 +74,11 @@ def nothing_in_flight(facts: Facts) -> bool:
 def voted_and_highest(facts: Facts) -> bool:
     """P32: this very process voted for the epoch, and has promised none above it."""
     return facts.vote_is_highest_promise
+
+
+def nothing_newer_promised(facts: Facts) -> bool:
+    """P33: who learns of a sleep that it did not vote for follows it, unless it has promised a newer epoch."""
+    return facts.nothing_newer_promised
 
 
 def asleep_by_record(facts: Facts) -> bool:
@@ -147,6 +155,9 @@ class Lifecycle(StateMachine):
     quiet = active.to(idle, cond=nothing_in_flight)
     used = idle.to(active)
     commit = idle.to(hibernating, cond=voted_and_highest, on=snapshot_then_stop)
+    slept = active.to(hibernating, cond=nothing_newer_promised, on=[close_door, snapshot_then_stop]) | idle.to(
+        hibernating, cond=nothing_newer_promised, on=[close_door, snapshot_then_stop]
+    )
     wanted = hibernating.to(waking, cond=exit_observed, on=start_again) | hibernating.to(
         waking, cond=still_running, on=read_again
     )

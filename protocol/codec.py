@@ -41,6 +41,10 @@ TAGS: Final[dict[int, type]] = {
     18: messages.SleepAbort,
     19: messages.SleepReport,
     20: messages.WakeIntent,
+    21: messages.Heartbeat,
+    22: messages.SyncAsk,
+    23: messages.SyncPage,
+    24: messages.SyncDone,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,
@@ -48,6 +52,7 @@ TAGS: Final[dict[int, type]] = {
     67: rows.Instance,
     68: rows.Seen,
     69: records.Record,
+    70: rows.Known,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from protocol import directory, limits, promises
+from protocol import limits, promises, suspicion
 from protocol.ids import Peer
 from protocol.messages import PromiseAnswer, PromiseAsk, Purpose
 from protocol.state import Hosted, PromiseRound
@@ -19,12 +19,24 @@ def majority(of: int) -> int:
 
 def heard(turn: Turn, peers: Iterable[Peer]) -> tuple[Peer, ...]:
     """Those of ``peers`` that this node hears now: itself always, others by their heartbeats."""
-    return tuple(sorted(peer for peer in peers if peer in turn.state.known))
+    return tuple(sorted(peer for peer in peers if suspicion.hears(turn, peer)))
+
+
+def candidates(turn: Turn, peers: Iterable[Peer]) -> tuple[Peer, ...]:
+    """Who may coordinate, in the order in which they try (P2): the eligible ones; where none is, those that are heard."""
+    known = heard(turn, peers)
+    return tuple(peer for peer in known if suspicion.eligible(turn, peer)) or known
 
 
 def coordinator(turn: Turn, peers: Iterable[Peer]) -> Peer:
-    """The lowest eligible of ``peers``; this node when it hears none of them."""
-    return min(heard(turn, peers), default=turn.me)
+    """The first candidate; this node when it hears none of them."""
+    return next(iter(candidates(turn, peers)), turn.me)
+
+
+def rank(turn: Turn, hosted: Hosted) -> int:
+    """How many candidates try before this node: each waits for the ones before it."""
+    ranked = candidates(turn, hosted.record.peers)
+    return ranked.index(turn.me) if turn.me in ranked else len(ranked)
 
 
 def seek(turn: Turn, hosted: Hosted, purpose: Purpose) -> None:
@@ -39,8 +51,8 @@ def seek(turn: Turn, hosted: Hosted, purpose: Purpose) -> None:
 
 def on_promise_ask(turn: Turn, sender: Peer, message: PromiseAsk) -> None:
     hosted = turn.state.hosted.get(message.incarnation)
-    if hosted is None or hosted.record.member(sender) is None:
-        return  # only members mint epochs (P8)
+    if hosted is None or hosted.record.member(sender) is None or turn.state.listening:
+        return  # only members mint epochs (P8); who listens promises nothing (P61)
     granted = promises.promise(turn, hosted, message.epoch, sender)
     record = None if granted else hosted.record
     turn.send(sender, PromiseAnswer(message.incarnation, message.epoch, granted, hosted.promise.epoch, record))
@@ -54,7 +66,7 @@ def on_promise_answer(
     if hosted is None or hosted.record.member(sender) is None:
         return
     if message.record is not None:
-        directory.merge(turn, message.record)
+        turn.learn(message.record)
     asked = hosted.round
     if asked is None or asked.epoch != message.epoch:
         return

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from protocol import digest
 from protocol.ids import dot_of
 from protocol.records import Record, join
 from protocol.rows import NamePromise
@@ -25,6 +26,7 @@ def merge(turn: Turn, record: Record) -> Record | None:
         if merged == known:
             return known
     state.records[incarnation] = merged
+    digest.replace(state, incarnation, merged)
     turn.write(f"record/{incarnation}", merged)
     hosted = state.hosted.get(incarnation)
     if hosted is not None:
@@ -39,6 +41,7 @@ def drop(turn: Turn, incarnation: str) -> Record | None:
     record = state.records.pop(incarnation, None)
     if record is None:
         return None
+    digest.replace(state, incarnation, None)
     turn.erase(f"record/{incarnation}")
     internal = record.birth.internal
     state.by_name[internal].remove(incarnation)

@@ -46,6 +46,14 @@ class Received:
 
 
 @frozen
+class PeerConnected:
+    """A connection to a node that holds the cluster's secret is up. Nothing more: liveness comes from heartbeats."""
+
+    now: int
+    peer: str
+
+
+@frozen
 class Ask:
     """A gateway wants to query a database: create or wake it if need be. ``request`` is unique within this process and is
     answered exactly once by an :class:`protocol.effects.Answer`."""
@@ -175,6 +183,7 @@ Input = (
     Boot
     | Tick
     | Received
+    | PeerConnected
     | Ask
     | WorkerJoined
     | WorkerLeft
@@ -196,6 +205,7 @@ __all__ = [
     "Input",
     "InstanceExited",
     "InstanceReady",
+    "PeerConnected",
     "PortsRefused",
     "PortsReserved",
     "Probed",

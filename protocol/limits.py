@@ -43,6 +43,22 @@ CREATION_ATTEMPTS: Final = 3
 """Births tried for one request when a port was stolen or a lease lapsed (F9)."""
 REPROBE: Final = 50 * MILLISECOND
 
+CONFIRM_REPEAT: Final = 1 * SECOND
+"""A confirm is repeated until all chosen members have reported (F7)."""
+COORDINATOR_PATIENCE: Final = 3 * SECOND
+"""A requester that has heard of no confirm by then tries the next coordinator (F8)."""
+TAKEOVER: Final = 6 * SECOND
+"""A member of a birth that is not acknowledged by then looks after it itself (F8)."""
+
+# Hearing.
+HEALTH_MISSES: Final = 3
+"""Missed heartbeats after which a node is not heard any more (R44, R45)."""
+BUCKETS: Final = 256
+"""Leaves of the digest tree. Two nodes in step compare one root, two out of step the leaves, then only what differs."""
+SYNC_PAGE: Final = 40_000
+"""Bytes of records in one page of anti-entropy."""
+SYNC_PATIENCE: Final = 5 * SECOND
+
 # Epochs.
 PROMISE_WINDOW: Final = 2 * SECOND
 
@@ -56,6 +72,8 @@ STOP_MARGIN: Final = 2 * SECOND
 
 # Wake (R43: under 8 s).
 WAKE_DEADLINE: Final = 8 * SECOND
+ACTIVATE_PATIENCE: Final = 1 * SECOND
+"""How long each further member waits for a lower one to write that the database is awake (P2)."""
 RESTART_BACKOFF: Final = 200 * MILLISECOND
 RESTART_BACKOFF_MAX: Final = 10 * SECOND
 YOUNG: Final = 5 * SECOND

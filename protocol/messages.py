@@ -12,9 +12,10 @@ from typing import Literal
 from attrs import frozen
 
 from protocol.records import Attempt, Birth, Member, Record, Seal
+from protocol.rows import Seen
 
 Stance = Literal["known", "denied", "unsure", "superseded"]
-Purpose = Literal["sleep", "wake", "address"]
+Purpose = Literal["create", "sleep", "wake", "address"]
 
 # --- creation -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +222,51 @@ class WakeIntent:
     epoch: int
 
 
+# --- hearing and agreeing -------------------------------------------------------------------------------------------
+
+
+@frozen
+class Heartbeat:
+    """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store`` and
+    ``births``: the sender's store id and clock; ``room``: databases that it could still take; ``root``: digest of its
+    directory; ``listening``: it promises nothing yet (P61). Its size depends on the number of nodes, never of databases."""
+
+    cluster: str
+    store: str
+    births: int
+    known: tuple[str, ...]
+    heard: tuple[str, ...]
+    room: int
+    root: bytes
+    listening: bool
+
+
+@frozen
+class SyncAsk:
+    """Direct: the leaves of the sender's digest tree, 16 bytes each; send me what differs."""
+
+    leaves: bytes
+
+
+@frozen
+class SyncPage:
+    """Direct: all records of the sender in one leaf with incarnations in (``after``, ``upto``]; an empty ``upto`` means to the
+    end. ``context``: what the sender has seen. Absence in this range means dropped, for dots in that context (P20).
+    ``reply``: send yours of this range, if it holds more."""
+
+    leaf: int
+    after: str
+    upto: str
+    records: tuple[Record, ...]
+    context: tuple[Seen, ...]
+    reply: bool
+
+
+@frozen
+class SyncDone:
+    """Direct: all pages of what was asked for have been sent before this."""
+
+
 Message = (
     CreateRequest
     | CreateAnswer
@@ -242,6 +288,10 @@ Message = (
     | SleepAbort
     | SleepReport
     | WakeIntent
+    | Heartbeat
+    | SyncAsk
+    | SyncPage
+    | SyncDone
 )
 
 __all__ = [
@@ -253,6 +303,7 @@ __all__ = [
     "CreateFailed",
     "CreateRequest",
     "Dropped",
+    "Heartbeat",
     "IdleNews",
     "Member",
     "Message",
@@ -272,5 +323,8 @@ __all__ = [
     "SleepVote",
     "Stance",
     "StoreBirth",
+    "SyncAsk",
+    "SyncDone",
+    "SyncPage",
     "WakeIntent",
 ]

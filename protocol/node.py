@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from protocol import coordination
+from protocol import coordination, gossip, suspicion
 from protocol.chart import TABLE, Chart
 from protocol.effects import Decision, Effects
 from protocol.inputs import (
@@ -19,6 +19,7 @@ from protocol.inputs import (
     Input,
     InstanceExited,
     InstanceReady,
+    PeerConnected,
     PortsRefused,
     PortsReserved,
     Probed,
@@ -29,7 +30,7 @@ from protocol.inputs import (
     WorkerJoined,
     WorkerLeft,
 )
-from protocol.lifecycle import boot, creation, doors, offers, outcomes, process, serving, sleep, wake
+from protocol.lifecycle import boot, creation, doors, learning, offers, outcomes, process, serving, sleep, wake
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -37,6 +38,7 @@ from protocol.messages import (
     CreateFailed,
     CreateRequest,
     Dropped,
+    Heartbeat,
     IdleNews,
     Message,
     PromiseAnswer,
@@ -52,6 +54,9 @@ from protocol.messages import (
     SleepReport,
     SleepVote,
     StoreBirth,
+    SyncAsk,
+    SyncDone,
+    SyncPage,
     WakeIntent,
 )
 from protocol.records import Member, Seal
@@ -86,6 +91,7 @@ class DatabaseView:
 
 
 _WON: Final[dict[Purpose, Callable[[Turn, Hosted, int], None]]] = {
+    "create": creation.take_over,
     "sleep": sleep.propose,
     "wake": wake.write_active,
     "address": process.start_elsewhere,
@@ -110,7 +116,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     CreateFailed: offers.on_failed,
     Dropped: offers.on_dropped,
     Report: creation.on_report,
-    RecordNews: offers.on_record,
+    RecordNews: learning.on_record,
     PromiseAsk: coordination.on_promise_ask,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,
@@ -122,11 +128,16 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     SleepAbort: sleep.on_abort,
     SleepReport: sleep.on_sleep_report,
     WakeIntent: wake.on_intent,
+    Heartbeat: gossip.on_heartbeat,
+    SyncAsk: gossip.on_sync_ask,
+    SyncPage: gossip.on_sync_page,
+    SyncDone: gossip.on_sync_done,
 }
 
 
 def _heard(turn: Turn, received: Received) -> None:
-    if received.sender in turn.state.known and received.sender != turn.me:
+    known = received.sender in turn.state.known or type(received.message) is Heartbeat
+    if known and received.sender != turn.me:
         _MESSAGES[type(received.message)](turn, received.sender, received.message)
 
 
@@ -140,6 +151,7 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
     Boot: boot.on_boot,
     Tick: lambda _turn, _tick: None,
     Received: _heard,
+    PeerConnected: lambda turn, connected: suspicion.on_connected(turn, connected.peer),
     Ask: serving.on_ask,
     WorkerJoined: lambda turn, joined: doors.on_worker_joined(turn, joined.worker),
     WorkerLeft: _worker_left,
@@ -154,6 +166,12 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
 }
 
 _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
+    "heartbeat": suspicion.beat,
+    "listened": serving.on_listened,
+    "attempt": creation.on_attempt_deadline,
+    "confirm": creation.on_confirm_timer,
+    "takeover": creation.on_takeover,
+    "activate": wake.on_activate,
     "request": creation.on_request_deadline,
     "offers": creation.on_offers_deadline,
     "creation": creation.on_creation_deadline,

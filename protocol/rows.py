@@ -1,7 +1,7 @@
 """What a node must remember over a restart, one frozen class for each kind of durable row (F24).
 
 Keys: ``identity``, ``name/<internal>``, ``promise/<incarnation>``, ``instance/<incarnation>``, ``record/<incarnation>``
-(a :class:`protocol.records.Record`), ``seen/<store id>``. A row is written before anything that rests on it is sent.
+(a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``. A row is written before anything that rests on it is sent.
 """
 
 from __future__ import annotations
@@ -45,6 +45,13 @@ class Instance:
     internal: str
     http: int
     raft: int
+
+
+@frozen
+class Known:
+    """A node that was heard once: it counts until an operator retires it (P64)."""
+
+    peer: str
 
 
 @frozen

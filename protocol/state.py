@@ -28,12 +28,14 @@ ProbeFor = Literal["idle", "vote", "seal", "voters", "serve"]
 class Config:
     """What an operator decides, fixed for a process's life. Times in microseconds.
 
-    ``peer``: this node's own id. ``host``: advertised with Raft ports. ``known``: peer ids of all known nodes, this one
-    among them. ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL."""
+    ``peer``: this node's own id. ``host``: advertised with Raft ports. ``known``: peer ids that are known from the start, this one
+    among them; more are learned. ``cluster``: the cluster's id (P60). ``health_interval``: between heartbeats (R45). ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL."""
 
     peer: Peer
     host: str = "127.0.0.1"
     known: tuple[Peer, ...] = ()
+    cluster: str = ""
+    health_interval: int = 10 * limits.SECOND
     replication_factor: int = 3
     hibernation_timeout: int = 60 * limits.SECOND
     max_databases: int = 100
@@ -119,6 +121,9 @@ class Hosted:
     sleep: SleepRound | None = None
     idle: set[Peer] = Factory(set[Peer])
 
+    reported: bool = False
+    """This process told the birth's coordinator that it is ready (P13)."""
+
     waiters: list[int] = Factory(list[int])
     discard: bool = False
     probe: tuple[int, ProbeFor] = (0, "idle")
@@ -182,6 +187,19 @@ class Lease:
 
 
 @define
+class PeerView:
+    """What another node said last, and when it was heard. Volatile."""
+
+    last_heard: int
+    heard: frozenset[Peer]
+    room: int
+    root: bytes
+    listening: bool
+    store: str
+    births: int
+
+
+@define
 class State:
     """A node."""
 
@@ -202,13 +220,21 @@ class State:
     timers: Timers = Factory(Timers)
     by_ticket: dict[int, str] = Factory(dict[int, str])
     """Port ticket → the incarnation that holds it."""
+    known: tuple[Peer, ...] = ()
+    """All known nodes, sorted: what majorities of births are counted over. Durable."""
+    peers: dict[Peer, PeerView] = Factory(dict[Peer, PeerView])
+    listening: bool = False
+    synced: set[Peer] = Factory(set[Peer])
+    """Nodes whose directories were merged since this process began (P61)."""
+    asked: dict[Peer, int] = Factory(dict[Peer, int])
+    """When anti-entropy was asked of a peer, until it is done."""
+    intact: bool = False
+    """The store had an identity when this process began."""
+    hashes: dict[str, int] = Factory(dict[str, int])
+    leaves: list[int] = Factory(lambda: [0] * limits.BUCKETS)
     tickets: int = 0
     runs: int = 0
     probes: int = 0
-
-    @property
-    def known(self) -> tuple[Peer, ...]:
-        return self.config.known or (self.config.peer,)
 
     def living(self, internal: str) -> list[Record]:
         return [self.records[incarnation] for incarnation in self.by_name.get(internal, ())]

@@ -13,7 +13,8 @@ from typing import Any
 from protocol import codec
 from protocol.effects import NOTHING, Action, Answer, Decision, Effects, Problem, Send, Write
 from protocol.limits import DETAIL
-from protocol.messages import Message
+from protocol.messages import Message, RecordNews
+from protocol.records import Record
 from protocol.rows import Seen
 from protocol.state import Hosted, State
 
@@ -74,6 +75,10 @@ class Turn:
         self.inbox.append(message)
         if len(self.state.known) > 1:
             self.broadcasts.append(message)
+
+    def learn(self, record: Record) -> None:
+        """Take in a record that came with something else, as its news would have been (F28)."""
+        self.inbox.append(RecordNews(record))
 
     def decide(
         self, event: str, hosted: Hosted | None = None, because: str = "", law: str = "", /, **fields: str | int | float

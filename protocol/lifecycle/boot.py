@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol import codec, rows
+from protocol import codec, digest, rows, suspicion
 from protocol.effects import HoldPort, Trash
 from protocol.ids import derived
 from protocol.inputs import Boot
@@ -35,14 +35,20 @@ def on_boot(turn: Turn, boot: Boot) -> None:
         turn.write("identity", Identity(state.store, 0))
     for seen in loaded.get(Seen, []):
         state.context.load(seen)
+    known = {row.peer for row in loaded.get(rows.Known, [])}
+    state.known = tuple(sorted({turn.me, *state.config.known, *known}))
+    state.intact = bool(identity)
+    state.listening = len(state.known) > 1 or not (state.intact or boot.found)
     state.names = {held.internal: held for held in loaded.get(NamePromise, [])}
     records: list[Record] = sorted(loaded.get(Record, []), key=lambda record: record.incarnation)
     for record in records:
         state.records[record.incarnation] = record
         state.by_name.setdefault(record.birth.internal, []).append(record.incarnation)
+        digest.replace(state, record.incarnation, record)
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
     _resume(turn, records, promises, instances)
+    suspicion.beat(turn)
 
 
 def _resume(
@@ -67,11 +73,13 @@ def _resume(
         turn.act(HoldPort(ticket, hosted.raft))
         if record.phase == "active":
             fire(turn, hosted, "exited")
-        elif record.phase == "creating" and record.version.writer == turn.state.store:
+        elif record.phase == "creating":
+            # Its process is gone before anyone could be told of success: this member never reported, and never will (P12).
             turn.broadcast(Dropped(record.incarnation))
     for incarnation, instance in instances.items():
         counts["dropped"] += 1
         turn.erase(f"instance/{incarnation}")
         turn.erase(f"promise/{incarnation}")
         turn.act(Trash(instance.internal, incarnation))
-    turn.decide("reconciliation results", **counts)
+    because = "listens until the directories of a majority are merged" if turn.state.listening else ""
+    turn.decide("reconciliation results", None, because, "P61" if because else "", **counts)

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from protocol import coordination, directory, limits, placement
+from protocol import coordination, directory, limits, placement, promises
 from protocol.coordination import majority
 from protocol.effects import Problem
 from protocol.ids import DatabaseName, Dot, InvalidName, Peer, derived, incarnation_id
+from protocol.lifecycle.orders import Subject
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -23,7 +24,7 @@ from protocol.messages import (
 )
 from protocol.records import Attempt, Birth, Record, Stamp, Version
 from protocol.rows import Identity
-from protocol.state import Creation, Pending
+from protocol.state import Creation, Hosted, Pending
 from protocol.turn import Turn
 
 
@@ -37,23 +38,48 @@ def ask(turn: Turn, app: str, name: str, request: int) -> None:
     internal = database.internal
     pending = turn.state.pending.get(internal)
     if pending is None:
-        held = turn.state.names.get(internal)
-        coordinator = coordination.coordinator(turn, turn.state.known)
-        attempt = Attempt(held.attempt.n + 1 if held else 1, coordinator)
-        pending = turn.state.pending[internal] = Pending(app, name, attempt)
+        pending = turn.state.pending[internal] = Pending(app, name, Attempt(0, ""))
         turn.after("request", internal, limits.REQUEST_DEADLINE)
-        turn.broadcast(CreateRequest(attempt, app, name, turn.state.config.replication_factor))
+        if not turn.state.listening:  # who listens creates nothing (P61); the name may turn out to be known
+            _attempt(turn, pending)
     if len(pending.waiters) >= limits.WAITERS:
         turn.answer(request, "busy", f"{limits.WAITERS} requests are waiting for {internal} already")
     else:
         pending.waiters.append(request)
 
 
+def _attempt(turn: Turn, pending: Pending) -> None:
+    """Ask everyone, naming the coordinator that is expected: each further attempt the next candidate (F8)."""
+    internal = DatabaseName(pending.app, pending.name).internal
+    held = turn.state.names.get(internal)
+    ranked = coordination.candidates(turn, turn.state.known)
+    later = [peer for peer in ranked if peer > pending.attempt.coordinator]
+    n = max(pending.attempt.n, held.attempt.n if held else 0) + 1
+    pending.attempt = Attempt(n, (later or ranked)[0])
+    turn.after("attempt", internal, limits.COORDINATOR_PATIENCE)
+    turn.broadcast(CreateRequest(pending.attempt, pending.app, pending.name, turn.state.config.replication_factor))
+
+
+def on_attempt_deadline(turn: Turn, internal: str) -> None:
+    """No success yet. While a birth or this very node is at work, wait on; otherwise its coordinator is gone."""
+    pending = turn.state.pending.get(internal)
+    if pending is None:
+        return
+    if turn.state.living(internal) or internal in turn.state.creations:
+        turn.after("attempt", internal, limits.COORDINATOR_PATIENCE)
+    else:
+        because = f"nothing came of attempt {pending.attempt.n} of {pending.attempt.coordinator}"
+        turn.decide("creation asked again", None, because, "F8", database=internal)
+        _attempt(turn, pending)
+
+
 def on_request_deadline(turn: Turn, internal: str) -> None:
     pending = turn.state.pending.pop(internal, None)
+    turn.cancel("attempt", internal)
     if pending is not None:
+        listening = "; this node still waits for the directories of a majority" if turn.state.listening else ""
         for request in pending.waiters:
-            turn.answer(request, "create-timeout", f"creating {internal} took longer than 10 s")
+            turn.answer(request, "create-timeout", f"creating {internal} took longer than 10 s{listening}")
 
 
 def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
@@ -187,6 +213,20 @@ def on_birth_answer(turn: Turn, sender: Peer, message: BirthAnswer) -> None:
         because = f"{birth.founder} founds it, a majority of the known nodes has stored its birth"
         turn.decide("birth confirmed", None, because, "P11", database=creation.internal)
         turn.broadcast(CreateConfirm(record))
+        turn.after("confirm", creation.internal, limits.CONFIRM_REPEAT)
+
+
+def on_confirm_timer(turn: Turn, internal: str) -> None:
+    """A confirm that was lost is repeated to those that have not reported (F7)."""
+    creation = turn.state.creations.get(internal)
+    if creation is None or creation.birth is None or creation.phase != "founding":
+        return
+    record = turn.state.records.get(creation.birth.incarnation)
+    if record is not None:
+        for member in record.members:
+            if member.peer not in creation.reports and member.peer != turn.me:
+                turn.send(member.peer, CreateConfirm(record))
+        turn.after("confirm", internal, limits.CONFIRM_REPEAT)
 
 
 def on_report(turn: Turn, sender: Peer, message: Report) -> None:
@@ -202,8 +242,10 @@ def on_report(turn: Turn, sender: Peer, message: Report) -> None:
         return
     chosen = tuple(sorted(member.node_id(birth.incarnation) for member in birth.members))
     ready = {peer for peer, report in creation.reports.items() if report.voters == chosen}
-    if ready >= {member.peer for member in birth.members}:
-        record = turn.state.records[birth.incarnation]
+    record = turn.state.records.get(birth.incarnation)
+    if record is None or record.version.epoch > 1:
+        _end(turn, creation)  # a member looks after it by now
+    elif ready >= {member.peer for member in birth.members}:
         _end(turn, creation)
         version = Version(0, 1, record.version.sequence + 1, turn.state.store)
         turn.broadcast(RecordNews(record.at(version, "active")))
@@ -249,6 +291,7 @@ def _end(turn: Turn, creation: Creation) -> None:
     turn.state.creations.pop(creation.internal, None)
     turn.cancel("offers", creation.internal)
     turn.cancel("creation", creation.internal)
+    turn.cancel("confirm", creation.internal)
 
 
 def _fail(turn: Turn, creation: Creation, problem: Problem, detail: str) -> None:
@@ -257,3 +300,29 @@ def _fail(turn: Turn, creation: Creation, problem: Problem, detail: str) -> None
     turn.decide("creation failed", None, detail, "", database=creation.internal, problem=problem)
     for peer in sorted(creation.requesters | creation.answers.keys()):
         turn.send(peer, CreateFailed(creation.attempt, creation.app, creation.name, problem, detail))
+
+
+def on_takeover(turn: Turn, incarnation: str) -> None:
+    """As a member of a birth whose coordinator has fallen silent: the first candidate among the members looks after it (F8)."""
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is None or hosted.record.phase != "creating" or hosted.state != "creating":
+        return
+    turn.after("takeover", incarnation, limits.COORDINATOR_PATIENCE)
+    if hosted.internal not in turn.state.creations and coordination.coordinator(turn, hosted.record.peers) == turn.me:
+        coordination.seek(turn, hosted, "create")
+
+
+def take_over(turn: Turn, hosted: Hosted, epoch: int) -> None:
+    """The members have promised: finish the birth where all are voters. Where this member never reported, the birth's own
+    coordinator can never have acknowledged it, since it needs every member's report, and this one has promised above:
+    then, and only then, it is dropped (F8, F15)."""
+    if hosted.state != "creating":
+        return
+    if Subject(turn, hosted).voters_match and hosted.process == "ready":
+        record = promises.next_record(turn, hosted, epoch, "active")
+        if record is not None:
+            turn.decide("birth finished", hosted, "its coordinator is silent, all its members are voters", "P13")
+            turn.broadcast(RecordNews(record))
+    elif not hosted.reported:
+        turn.decide("birth abandoned", hosted, "its coordinator is silent, and this member never reported", "P12")
+        turn.broadcast(Dropped(hosted.incarnation))

@@ -9,7 +9,7 @@ from protocol import directory, limits
 from protocol.effects import ReleasePorts, ReservePorts
 from protocol.ids import DatabaseName, Peer
 from protocol.lifecycle import process
-from protocol.lifecycle.orders import complain, fire
+from protocol.lifecycle.orders import complain, fire, holds
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -17,7 +17,6 @@ from protocol.messages import (
     CreateFailed,
     CreateRequest,
     Dropped,
-    RecordNews,
     Report,
     StoreBirth,
 )
@@ -37,6 +36,9 @@ def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
     living = state.living(internal)
     if living:
         turn.send(to, evolve(answer, record=living[0]))  # F13: never an offer for what exists
+        return
+    if state.listening:
+        turn.send(to, evolve(answer, stance="unsure"))
         return
     held = state.names.get(internal)
     if held is not None and held.attempt > message.attempt:
@@ -94,6 +96,8 @@ def _end_lease(turn: Turn, lease: Lease, because: str) -> None:
 
 def on_store_birth(turn: Turn, sender: Peer, message: StoreBirth) -> None:
     birth, state = message.birth, turn.state
+    if state.listening:
+        return
     held = state.names.get(birth.internal)
     stored = (held is None or held.attempt <= birth.attempt) and birth.dot not in state.context
     if stored:
@@ -105,6 +109,10 @@ def on_store_birth(turn: Turn, sender: Peer, message: StoreBirth) -> None:
 def on_confirm(turn: Turn, sender: Peer, message: CreateConfirm) -> None:
     """The chosen members start: the founder founds, the others join; everyone else's lease ends (F2)."""
     birth = message.record.birth
+    here = turn.state.hosted.get(birth.incarnation)
+    if here is not None and here.reported:
+        report_ready(turn, here)  # the confirm was repeated: the report was lost (F7)
+        return
     lease = next((one for one in turn.state.leases.values() if one.internal == birth.internal), None)
     record = directory.merge(turn, message.record)
     member = record.member(turn.me) if record is not None else None
@@ -130,11 +138,15 @@ def on_confirm(turn: Turn, sender: Peer, message: CreateConfirm) -> None:
         process.launch(turn, hosted, "found")
     else:
         process.launch(turn, hosted, "join", join=(founder.address,))
+    turn.after("takeover", birth.incarnation, limits.TAKEOVER)
 
 
 def report_ready(turn: Turn, hosted: Hosted) -> None:
-    """As a chosen member, to the coordinator of the birth (P13)."""
+    """As a chosen member, to the coordinator of the birth (P13); not once a higher epoch is promised to a successor."""
     coordinator = hosted.record.birth.attempt.coordinator
+    if not holds(hosted, 1, coordinator):
+        return
+    hosted.reported = True
     turn.send(coordinator, Report(hosted.incarnation, 1, "ready", hosted.voters, hosted.leader))
 
 
@@ -146,24 +158,11 @@ def report_failed(turn: Turn, hosted: Hosted, cause: str, detail: str) -> None:
     )
 
 
-def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
-    """A record in a new phase: merged, and the clients that waited for the name move on to the database."""
-    del sender
-    record = directory.merge(turn, message.record)
-    if record is None:
-        return
-    hosted = turn.state.hosted.get(record.incarnation)
-    if hosted is None:
-        return
-    settle_pending(turn, hosted)
-    if record.phase == "active" and hosted.state == "creating":
-        fire(turn, hosted, "acknowledged")
-
-
 def settle_pending(turn: Turn, hosted: Hosted) -> None:
     pending = turn.state.pending.pop(hosted.internal, None)
     if pending is not None:
         turn.cancel("request", hosted.internal)
+        turn.cancel("attempt", hosted.internal)
         hosted.waiters += pending.waiters
 
 
@@ -178,6 +177,7 @@ def on_failed(turn: Turn, sender: Peer, message: CreateFailed) -> None:
     if pending is not None and pending.attempt <= Attempt(message.attempt.n, pending.attempt.coordinator):
         del turn.state.pending[internal]
         turn.cancel("request", internal)
+        turn.cancel("attempt", internal)
         for request in pending.waiters:
             turn.answer(request, message.problem, message.detail)  # type: ignore[arg-type]
 

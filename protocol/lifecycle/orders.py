@@ -40,6 +40,10 @@ class Subject:
         return 0 < self.hosted.vote == self.hosted.stopping == self.hosted.promise.epoch
 
     @property
+    def nothing_newer_promised(self) -> bool:
+        return self.hosted.promise.epoch <= self.hosted.record.version.epoch
+
+    @property
     def asleep_by_record(self) -> bool:
         return self.hosted.record.phase == "hibernating"
 

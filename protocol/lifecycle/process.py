@@ -114,7 +114,7 @@ def on_backoff(turn: Turn, incarnation: str) -> None:
 def bury(turn: Turn, hosted: Hosted) -> None:
     """Nothing of a discarded database stays: rows, ports, directory. Only once its process is gone."""
     incarnation = hosted.incarnation
-    for kind in ("backoff", "idle", "wake", "drain", "votes", "stops", "promise", "reprobe"):
+    for kind in ("backoff", "idle", "wake", "drain", "votes", "stops", "promise", "reprobe", "takeover", "activate"):
         turn.cancel(kind, incarnation)
     turn.erase(f"promise/{incarnation}")
     turn.erase(f"instance/{incarnation}")

@@ -34,6 +34,22 @@ def on_ask(turn: Turn, ask: Ask) -> None:
         turn.answer(ask.request, "instance-failed", f"{internal} is {hosted.state}: {hosted.error}")
 
 
+def resume(turn: Turn, internal: str) -> None:
+    """The name turned out to be known: its waiting clients ask again."""
+    pending = turn.state.pending.pop(internal, None)
+    if pending is not None:
+        turn.cancel("request", internal)
+        turn.cancel("attempt", internal)
+        for request in pending.waiters:
+            on_ask(turn, Ask(turn.now, request, pending.app, pending.name))
+
+
+def on_listened(turn: Turn, _key: str) -> None:
+    """Listening is over: what clients wait for is created now, or is known."""
+    for internal in sorted(turn.state.pending):
+        resume(turn, internal)
+
+
 def _wait(turn: Turn, hosted: Hosted, request: int) -> None:
     if len(hosted.waiters) >= limits.WAITERS:
         turn.answer(request, "busy", f"{limits.WAITERS} requests are waiting for {hosted.internal} already")

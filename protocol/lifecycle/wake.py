@@ -81,8 +81,22 @@ def on_ready(turn: Turn, hosted: Hosted) -> None:
     if not fire(turn, hosted, "served"):
         return
     turn.decide("woken", hosted, "a strong read passed", "P41", wakeup_ms=took, http_port=hosted.http)
-    if hosted.record.phase != "active" and coordination.coordinator(turn, hosted.record.peers) == turn.me:
-        coordination.seek(turn, hosted, "wake")
+    if hosted.record.phase != "active":
+        turn.state.timers.set(
+            "activate", hosted.incarnation, turn.now + coordination.rank(turn, hosted) * limits.ACTIVATE_PATIENCE
+        )
+        on_activate(turn, hosted.incarnation, early=True)
+
+
+def on_activate(turn: Turn, incarnation: str, early: bool = False) -> None:
+    """The lowest awake member writes that the database is awake; each next one only when it did not (P2, P41)."""
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is None or hosted.record.phase == "active" or hosted.state not in ("active", "idle"):
+        return
+    if early and coordination.rank(turn, hosted) > 0:
+        return
+    turn.after("activate", incarnation, 2 * limits.PROMISE_WINDOW)
+    coordination.seek(turn, hosted, "wake")
 
 
 def write_active(turn: Turn, hosted: Hosted, epoch: int) -> None:

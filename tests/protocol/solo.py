@@ -41,7 +41,11 @@ class Solo:
     def boot(self, entropy: bytes = b"e" * 32) -> Effects:
         """A new process on the same store."""
         self.node = Node(self.config)
-        effects = self.step(ip.Boot, entropy=entropy, rows=tuple(sorted(self.rows.items())))
+        effects = self.step(ip.Boot, entropy=entropy, rows=tuple(sorted(self.rows.items())), found=not self.rows)
+        for peer in self.config.known:
+            if peer != self.config.peer:
+                self.hear(peer)
+                self.step(ip.Received, sender=peer, message=ms.SyncDone())
         for worker in self.workers:
             self.step(ip.WorkerJoined, worker=worker)
         return effects
@@ -96,6 +100,12 @@ class Solo:
                     self.ack(action, worker)
             case _:
                 pass
+
+    def hear(self, peer: str) -> Effects:
+        """A heartbeat of a peer that hears everyone."""
+        known = self.config.known
+        beat = ms.Heartbeat(self.config.cluster, "bb", 0, known, known, 9, b"", False)
+        return self.step(ip.Received, sender=peer, message=beat)
 
     def answer_as_p2(self, message: Any) -> None:
         """Where p2 is known beside p1: it denies names and stores births, and is a member of nothing."""

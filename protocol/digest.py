@@ -1,0 +1,46 @@
+"""The directory's digest tree: one root for each heartbeat, 256 leaves for who is out of step. The law kept here is P21: only
+records are hashed, nothing that changes with every query, nothing that one node has seen and another need not have.
+
+A leaf is the sum (xor) of its records' hashes, so that one change costs one hash, whatever the number of databases."""
+
+from __future__ import annotations
+
+import hashlib
+
+from protocol import codec, limits
+from protocol.records import Record
+from protocol.state import State
+
+SIZE = 16
+"""Bytes of a hash, a leaf, the root."""
+
+
+def leaf_of(incarnation: str) -> int:
+    """The leaf that an incarnation belongs to, the same on every node."""
+    return hashlib.blake2b(incarnation.encode(), digest_size=2).digest()[0] % limits.BUCKETS
+
+
+def replace(state: State, incarnation: str, record: Record | None) -> None:
+    """Account for a record's new value, or (None) for its absence."""
+    new = 0
+    if record is not None:
+        new = int.from_bytes(hashlib.blake2b(codec.encode(record), digest_size=SIZE).digest(), "big")
+    state.leaves[leaf_of(incarnation)] ^= state.hashes.pop(incarnation, 0) ^ new
+    if record is not None:
+        state.hashes[incarnation] = new
+
+
+def leaves(state: State) -> bytes:
+    return b"".join(leaf.to_bytes(SIZE, "big") for leaf in state.leaves)
+
+
+def root(state: State) -> bytes:
+    return hashlib.blake2b(leaves(state), digest_size=SIZE).digest()
+
+
+def differing(state: State, theirs: bytes) -> list[int]:
+    """Leaves in which this node's directory differs from one whose leaves are ``theirs``."""
+    ours = leaves(state)
+    if len(theirs) != len(ours):
+        return list(range(limits.BUCKETS))
+    return [i for i in range(limits.BUCKETS) if ours[i * SIZE : (i + 1) * SIZE] != theirs[i * SIZE : (i + 1) * SIZE]]
