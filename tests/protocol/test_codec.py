@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 import attrs
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from protocol import codec, limits
@@ -160,6 +160,7 @@ def test_the_grammar_accepts_what_the_codec_writes(message: Any) -> None:
 def test_the_grammar_and_the_codec_refuse_alike(message: Any, data: st.DataObject) -> None:
     value = cbor2.loads(codec.encode(message))
     fields = value[2]
+    assume(fields)
     where = data.draw(st.integers(0, len(fields) - 1))
     fields[where] = data.draw(st.sampled_from([None, 7, "text", True, [], [1], {}]))
     try:

@@ -6,9 +6,10 @@ import pytest
 
 from protocol import effects as fx
 from protocol import inputs as ip
-from protocol.limits import CREATION_DEADLINE, DRAIN_WINDOW, OFFER_LEASE, SECOND
-from protocol.messages import SleepCommit
+from protocol.limits import COORDINATOR_PATIENCE, CREATION_DEADLINE, DRAIN_WINDOW, OFFER_LEASE, SECOND
+from protocol.messages import BirthAnswer, CreateAnswer, CreateRequest, SleepCommit
 from protocol.node import Config
+from protocol.records import Attempt
 from tests.protocol.solo import CONFIG, Solo
 
 # --- creation -------------------------------------------------------------------------------------------------------
@@ -51,13 +52,30 @@ def test_F1_too_few_nodes_names_got_and_need_and_frees_the_offer() -> None:
     assert not solo.node.view()
 
 
+KNOWS_P0 = Config("p1", known=("p0", "p1"), replication_factor=1)
+
+
 def test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease() -> None:
-    solo = Solo(Config("p1", known=("p0", "p1"), replication_factor=1), hold={fx.ReservePorts})
-    solo.ask()  # p0 is expected to coordinate, and is silent
-    assert not solo.node.view()
+    solo = Solo(KNOWS_P0)
+    request = CreateRequest(Attempt(1, "p0"), "myapp", "users", 1)
+    effects = solo.step(ip.Received, sender="p0", message=request)
+    assert [type(action) for action in effects.actions] == [fx.ReservePorts]
+    assert solo.node.state.leases
     solo.wait(OFFER_LEASE + SECOND)
     assert not solo.node.state.leases
-    assert all(answer.problem == "create-timeout" for answer in solo.answers.values())
+    assert solo.actions(fx.ReleasePorts)
+
+
+def test_F8_a_coordinator_that_is_silent_is_followed_by_the_next() -> None:
+    solo = Solo(KNOWS_P0)
+    request = solo.ask()  # p0 is expected to coordinate, and says nothing
+    solo.wait(COORDINATOR_PATIENCE + SECOND)
+    answer = CreateAnswer(Attempt(2, "p1"), "myapp", "users", 1, "denied")
+    solo.step(ip.Received, sender="p0", message=answer)
+    stored = BirthAnswer(solo.node.state.creations["myapp_users"].birth.incarnation, Attempt(2, "p1"), True)
+    solo.step(ip.Received, sender="p0", message=stored)
+    assert solo.answers[request].problem is None
+    assert "creation asked again" in solo.events()
 
 
 @pytest.mark.parametrize("cause", ["binary_missing", "disk", "crashed"])

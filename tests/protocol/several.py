@@ -1,0 +1,273 @@
+"""Several engines in one small world: messages take a millisecond, rqlite is a set of running voters. For the laws that need
+more than one node; the simulator is the place for faults in depth."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, evolve, field
+
+from protocol import codec
+from protocol import effects as fx
+from protocol import inputs as ip
+from protocol.invariants import violations
+from protocol.limits import MILLISECOND, SECOND
+from protocol.node import Config, Node
+
+START = 40 * MILLISECOND
+ELECTION = 300 * MILLISECOND
+
+
+@define
+class Group:
+    """The Raft group of one incarnation: who votes, who runs, since when a majority does."""
+
+    voters: set[str] = field(factory=set)
+    running: dict[str, tuple[str, int]] = field(factory=dict)
+    """Node id → (peer, run)."""
+    applied: int = 3
+
+    @property
+    def leader(self) -> str | None:
+        alive = sorted(self.voters & self.running.keys())
+        return alive[0] if len(alive) > len(self.voters) // 2 else None
+
+
+@define
+class Machine:
+    peer: str
+    config: Config
+    rows: dict[str, bytes] = field(factory=dict)
+    node: Node | None = None
+    offset: int = 0
+    ports: int = 0
+
+
+class Several:
+    """N nodes. ``cut``: ordered pairs (from, to) whose messages are lost. ``lose``: a predicate over (from, to, message)."""
+
+    def __init__(self, count: int, rf: int = 3, **settings: Any) -> None:
+        peers = tuple(f"p{i}" for i in range(1, count + 1))
+        base = Config(
+            "p1", cluster="c", replication_factor=rf, hibernation_timeout=5 * SECOND, health_interval=SECOND, **settings
+        )
+        self.machines = {p: Machine(p, evolve(base, peer=p, known=peers, host=f"h{p}")) for p in peers}
+        self.now = 0
+        self.queue: list[tuple[int, int, Callable[[], None]]] = []
+        self.order = 0
+        self.groups: dict[str, Group] = {}
+        self.cut: set[tuple[str, str]] = set()
+        self.lose: Callable[[str, str, Any], bool] = lambda _from, _to, _message: False
+        self.answers: dict[int, fx.Answer] = {}
+        self.requests = 0
+        self.log: list[tuple[int, str, Any]] = []
+        self.broadcasts = 0
+        for peer in peers:
+            self.boot(peer)
+
+    # The world.
+
+    def later(self, delay: int, what: Callable[[], None]) -> None:
+        self.order += 1
+        heapq.heappush(self.queue, (self.now + delay, self.order, what))
+
+    def run(self, microseconds: int) -> None:
+        end = self.now + microseconds
+        while True:
+            ticks = [
+                (node.deadline - m.offset, m.peer)
+                for m in self.machines.values()
+                if (node := m.node) is not None and node.deadline is not None
+            ]
+            tick = min(ticks, default=(end + 1, ""))
+            event = self.queue[0][0] if self.queue else end + 1
+            if min(tick[0], event) > end:
+                break
+            if tick[0] <= event:
+                self.now = max(self.now, tick[0])
+                self.step(tick[1], ip.Tick)
+            else:
+                self.now, _, what = heapq.heappop(self.queue)
+                what()
+        self.now = end
+
+    def boot(self, peer: str) -> None:
+        machine = self.machines[peer]
+        machine.node = Node(machine.config)
+        rows = tuple(sorted(machine.rows.items()))
+        self.step(peer, ip.Boot, entropy=f"{peer}{self.now}".encode().ljust(32, b"."), rows=rows)
+        self.step(peer, ip.WorkerJoined, worker=1)
+
+    def crash(self, peer: str) -> None:
+        """The machine stops: its node, and its rqlited processes."""
+        self.machines[peer].node = None
+        for group in self.groups.values():
+            for node_id in [one for one, (owner, _run) in group.running.items() if owner == peer]:
+                del group.running[node_id]
+
+    def partition(self, *side: str) -> None:
+        others = set(self.machines) - set(side)
+        self.cut = {(a, b) for a in side for b in others} | {(b, a) for a in side for b in others}
+
+    def step(self, peer: str, kind: Callable[..., Any], **fields: Any) -> None:
+        machine = self.machines[peer]
+        if machine.node is None:
+            return
+        node = machine.node
+        effects = node.step(kind(now=self.now + machine.offset, **fields))
+        for write in effects.writes:
+            if write.value is None:
+                machine.rows.pop(write.key, None)
+            else:
+                machine.rows[write.key] = write.value
+        broken = list(violations(node.state))
+        assert not broken, (peer, broken)
+        self.log += [(self.now, peer, decision) for decision in effects.decisions]
+        for action in effects.actions:
+            self.carry_out(machine, action)
+        for send in effects.sends:
+            self.deliver(peer, send.to, send.message)
+        self.broadcasts += sum(type(message).__name__ != "Heartbeat" for message in effects.broadcasts)
+        for message in effects.broadcasts:
+            for other in self.machines:
+                if other != peer:
+                    self.deliver(peer, other, message)
+
+    def deliver(self, sender: str, to: str, message: Any) -> None:
+        if (sender, to) in self.cut or self.lose(sender, to, message):
+            return
+        data = codec.encode(message)
+        self.later(MILLISECOND, lambda: self.step(to, ip.Received, sender=sender, message=codec.decode(data)))
+
+    def carry_out(self, machine: Machine, action: Any) -> None:
+        peer, node = machine.peer, machine.node
+
+        def back(delay: int, kind: Callable[..., Any], **fields: Any) -> None:
+            self.later(delay, lambda: self.step(peer, kind, **fields) if machine.node is node else None)
+
+        match action:
+            case fx.ReservePorts():
+                machine.ports += 1
+                http, raft = action.http or 5000 + machine.ports, action.raft or 7000 + machine.ports
+                back(MILLISECOND, ip.PortsReserved, ticket=action.ticket, http=http, raft=raft)
+            case fx.Start():
+                group = self.groups.setdefault(action.incarnation, Group())
+                if action.mode == "found":
+                    group.voters.add(action.node_id)
+                self.later(START, lambda: self.up(machine, node, action))
+            case fx.Probe():
+                group = self.groups[action.incarnation]
+                back(MILLISECOND, ip.Probed, **self.probed(group, machine, action))
+            case fx.Snapshot():
+                applied = self.groups[action.incarnation].applied
+                back(
+                    MILLISECOND,
+                    ip.Snapshotted,
+                    incarnation=action.incarnation,
+                    run=action.run,
+                    ok=True,
+                    applied=applied,
+                )
+            case fx.Terminate():
+                group = self.groups[action.incarnation]
+                mine = [one for one, where in group.running.items() if where == (peer, action.run)]
+                for node_id in mine:
+                    del group.running[node_id]
+                back(
+                    10 * MILLISECOND,
+                    ip.InstanceExited,
+                    incarnation=action.incarnation,
+                    run=action.run,
+                    code=0,
+                    cause="stopped",
+                    wal_empty=True,
+                )
+            case fx.Door():
+                back(
+                    MILLISECOND,
+                    ip.DoorAck,
+                    worker=1,
+                    incarnation=action.incarnation,
+                    generation=action.generation,
+                    in_flight=0,
+                )
+            case fx.Answer():
+                assert action.request not in self.answers
+                self.answers[action.request] = action
+            case _:
+                pass
+
+    def probed(self, group: Group, machine: Machine, probe: fx.Probe) -> dict[str, Any]:
+        me = next((one for one, where in group.running.items() if where[0] == machine.peer), None)
+        ok = me is not None and (group.leader is not None or not probe.strong)
+        return {
+            "incarnation": probe.incarnation,
+            "run": probe.run,
+            "token": probe.token,
+            "ok": ok,
+            "applied": group.applied,
+            "leader": ok and group.leader == me,
+            "voters": tuple(sorted(group.voters)),
+        }
+
+    def up(self, machine: Machine, node: Any, start: fx.Start) -> None:
+        if machine.node is not node:
+            return
+        group = self.groups[start.incarnation]
+        running = [one for one, where in group.running.items() if where[0] == machine.peer]
+        assert not running, f"two rqlited of {start.incarnation} on {machine.peer} (F45)"
+        group.running[start.node_id] = (machine.peer, start.run)
+        self.until_ready(machine, node, start)
+
+    def until_ready(self, machine: Machine, node: Any, start: fx.Start) -> None:
+        group = self.groups[start.incarnation]
+        if machine.node is not node or group.running.get(start.node_id) != (machine.peer, start.run):
+            return
+        if group.leader is None:
+            self.later(ELECTION // 3, lambda: self.until_ready(machine, node, start))
+            return
+        group.voters.add(start.node_id)
+        self.step(
+            machine.peer,
+            ip.InstanceReady,
+            incarnation=start.incarnation,
+            run=start.run,
+            applied=group.applied,
+            voters=tuple(sorted(group.voters)),
+            leader=group.leader == start.node_id,
+        )
+
+    # What a test says.
+
+    def ask(self, peer: str, name: str = "users") -> int:
+        self.requests += 1
+        self.step(peer, ip.Ask, request=self.requests, app="myapp", name=name)
+        return self.requests
+
+    def problem(self, request: int) -> str | None:
+        return self.answers[request].problem
+
+    def states(self) -> dict[str, str]:
+        """Peer → state of its only database."""
+        return {m.peer: v.state for m in self.machines.values() if m.node for v in m.node.view()}
+
+    def phases(self) -> set[str]:
+        return {r.phase for m in self.machines.values() if m.node for r in m.node.state.records.values()}
+
+    def incarnations(self) -> set[str]:
+        return {one for m in self.machines.values() if m.node for one in m.node.state.records}
+
+    def events(self, event: str) -> list[str]:
+        return [peer for _now, peer, decision in self.log if decision.event == event]
+
+    def roots(self) -> set[bytes]:
+        from protocol import digest
+
+        return {digest.root(m.node.state) for m in self.machines.values() if m.node}
+
+    def story(self) -> str:
+        return "\n".join(
+            f"{now / SECOND:8.3f} {peer} {d.database} {d.event} — {d.because} {d.law}" for now, peer, d in self.log
+        )
