@@ -15,10 +15,6 @@ def violations(state: State) -> Iterator[str]:
     for hosted in state.hosted.values():
         for law in _of_hosted(state, hosted):
             yield f"{hosted.internal} ({hosted.state}): {law}"
-    for internal, incarnations in state.by_name.items():
-        living = [one for one in incarnations if state.records[one].phase != "quarantined"]
-        if len(living) > 1:
-            yield f"{internal}: {len(living)} living incarnations, none quarantined (P15)"
     tickets = [hosted.ticket for hosted in state.hosted.values()] + list(state.leases)
     if len(tickets) != len(set(tickets)):
         yield "two owners of one port ticket (F83)"

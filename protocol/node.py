@@ -103,6 +103,11 @@ def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
     offers.on_request(turn, sender, message)
 
 
+def _on_dropped(turn: Turn, sender: str, message: Dropped) -> None:
+    offers.on_dropped(turn, sender, message)
+    creation.on_birth_dropped(turn, message.incarnation)
+
+
 def _on_promise_answer(turn: Turn, sender: str, message: PromiseAnswer) -> None:
     coordination.on_promise_answer(turn, sender, message, _WON)
 
@@ -114,7 +119,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     BirthAnswer: creation.on_birth_answer,
     CreateConfirm: offers.on_confirm,
     CreateFailed: offers.on_failed,
-    Dropped: offers.on_dropped,
+    Dropped: _on_dropped,
     Report: creation.on_report,
     RecordNews: learning.on_record,
     PromiseAsk: coordination.on_promise_ask,

@@ -171,6 +171,7 @@ class Creation:
     birth: Birth | None = None
     stored: set[Peer] = Factory(set[Peer])
     reports: dict[Peer, Report] = Factory(dict[Peer, Report])
+    failure: Report | None = None
 
 
 @define

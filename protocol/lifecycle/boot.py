@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol import codec, digest, rows, suspicion
+from protocol import codec, digest, limits, rows, suspicion
 from protocol.effects import HoldPort, Trash
 from protocol.ids import derived
 from protocol.inputs import Boot
-from protocol.lifecycle import offers
+from protocol.lifecycle import offers, process
 from protocol.lifecycle.orders import fire
 from protocol.messages import Dropped
 from protocol.records import Record
@@ -58,11 +58,10 @@ def _resume(
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
     for record in records:
         member = record.member(turn.me)
-        if member is None:
-            continue
-        counts[record.phase] += 1
         promise = promises.get(record.incarnation)
-        assert promise is not None, f"{record.incarnation}: a member's first write holds its promise"
+        if member is None or promise is None:
+            continue  # a member without a promise lost its store: it has nothing to resume (P54)
+        counts[record.phase] += 1
         instance = instances.pop(record.incarnation, None)
         ticket = offers.next_ticket(turn)
         hosted = Hosted(record, record.phase, promise, ticket, raft=member.raft)
@@ -73,9 +72,14 @@ def _resume(
         turn.act(HoldPort(ticket, hosted.raft))
         if record.phase == "active":
             fire(turn, hosted, "exited")
+        elif record.phase == "creating" and record.birth.attempt.coordinator == turn.me and record.peers == (turn.me,):
+            turn.broadcast(
+                Dropped(record.incarnation)
+            )  # nobody but this node could have told of success, and it did not
         elif record.phase == "creating":
-            # Its process is gone before anyone could be told of success: this member never reported, and never will (P12).
-            turn.broadcast(Dropped(record.incarnation))
+            hosted.reported = True  # the process before may have; others may have been told of success since
+            process.begin(turn, hosted)
+            turn.after("takeover", record.incarnation, limits.TAKEOVER)
     for incarnation, instance in instances.items():
         counts["dropped"] += 1
         turn.erase(f"instance/{incarnation}")

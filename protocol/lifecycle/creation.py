@@ -10,7 +10,7 @@ from protocol import coordination, directory, limits, placement, promises
 from protocol.coordination import majority
 from protocol.effects import Problem
 from protocol.ids import DatabaseName, Dot, InvalidName, Peer, derived, incarnation_id
-from protocol.lifecycle.orders import Subject
+from protocol.lifecycle.orders import Subject, complain
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -42,8 +42,23 @@ def ask(turn: Turn, app: str, name: str, request: int) -> None:
         turn.after("request", internal, limits.REQUEST_DEADLINE)
         if not turn.state.listening:  # who listens creates nothing (P61); the name may turn out to be known
             _attempt(turn, pending)
+    _enqueue(turn, pending, request)
+
+
+def wait(turn: Turn, record: Record, request: int) -> None:
+    """The database is being born: this client waits as the one who asked for it does, also through another try."""
+    birth = record.birth
+    pending = turn.state.pending.get(birth.internal)
+    if pending is None:
+        pending = turn.state.pending[birth.internal] = Pending(birth.app, birth.name, birth.attempt)
+        turn.after("request", birth.internal, limits.REQUEST_DEADLINE)
+        turn.after("attempt", birth.internal, limits.COORDINATOR_PATIENCE)
+    _enqueue(turn, pending, request)
+
+
+def _enqueue(turn: Turn, pending: Pending, request: int) -> None:
     if len(pending.waiters) >= limits.WAITERS:
-        turn.answer(request, "busy", f"{limits.WAITERS} requests are waiting for {internal} already")
+        turn.answer(request, "busy", f"{limits.WAITERS} requests wait for {pending.app}/{pending.name} already")
     else:
         pending.waiters.append(request)
 
@@ -238,7 +253,7 @@ def on_report(turn: Turn, sender: Peer, message: Report) -> None:
     assert birth is not None
     creation.reports[sender] = message
     if message.state == "failed":
-        _abandon(turn, creation, message)
+        creation.failure = message  # the member sees to the birth's end; what follows then depends on the cause
         return
     chosen = tuple(sorted(member.node_id(birth.incarnation) for member in birth.members))
     ready = {peer for peer, report in creation.reports.items() if report.voters == chosen}
@@ -259,16 +274,19 @@ def on_report(turn: Turn, sender: Peer, message: Report) -> None:
         )
 
 
-def _abandon(turn: Turn, creation: Creation, report: Report) -> None:
-    """The birth comes to nothing: it is dropped, and made anew elsewhere or not at all (F9, P12)."""
-    assert creation.birth is not None
-    turn.broadcast(Dropped(creation.birth.incarnation))
-    if report.cause != "port_taken" or creation.tries >= limits.CREATION_ATTEMPTS:
-        _fail(turn, creation, "instance-failed", f"{report.cause}: {report.detail}")
+def on_birth_dropped(turn: Turn, incarnation: str) -> None:
+    """The birth came to nothing: it is made anew, elsewhere or on other ports, or not at all (F9, P12)."""
+    creation = _of_incarnation(turn, incarnation)
+    if creation is None:
+        return
+    failure = creation.failure or Report(incarnation, 1, "failed", cause="abandoned", detail="its members gave it up")
+    if failure.cause not in ("port_taken", "abandoned") or creation.tries >= limits.CREATION_ATTEMPTS:
+        _fail(turn, creation, "instance-failed", f"{failure.cause}: {failure.detail}")
         return
     _end(turn, creation)
-    turn.decide("creation tried again", None, f"{report.cause}: {report.detail}", "F9", database=creation.internal)
-    attempt = Attempt(creation.attempt.n + 1, turn.me)
+    turn.decide("creation tried again", None, f"{failure.cause}: {failure.detail}", "F9", database=creation.internal)
+    held = turn.state.names.get(creation.internal)
+    attempt = Attempt(max(creation.attempt.n, held.attempt.n if held else 0) + 1, turn.me)
     again = Creation(
         creation.app, creation.name, creation.internal, attempt, creation.replication_factor, creation.begun
     )
@@ -282,9 +300,14 @@ def on_creation_deadline(turn: Turn, internal: str) -> None:
     creation = turn.state.creations.get(internal)
     if creation is None:
         return
-    if creation.birth is not None:
-        turn.broadcast(Dropped(creation.birth.incarnation))
-    _fail(turn, creation, "create-timeout", f"{creation.phase} was not finished within 9 s")
+    detail = f"{creation.phase} was not finished within 9 s"
+    if creation.failure is not None:
+        detail += f": {creation.failure.cause}: {creation.failure.detail}"
+    _fail(turn, creation, "create-timeout", detail)
+    hosted = turn.state.hosted.get(creation.birth.incarnation) if creation.birth else None
+    if hosted is not None and not hosted.reported:
+        complain(hosted, "create-timeout", detail)
+        coordination.seek(turn, hosted, "create")
 
 
 def _end(turn: Turn, creation: Creation) -> None:
@@ -307,8 +330,10 @@ def on_takeover(turn: Turn, incarnation: str) -> None:
     hosted = turn.state.hosted.get(incarnation)
     if hosted is None or hosted.record.phase != "creating" or hosted.state != "creating":
         return
-    turn.after("takeover", incarnation, limits.COORDINATOR_PATIENCE)
-    if hosted.internal not in turn.state.creations and coordination.coordinator(turn, hosted.record.peers) == turn.me:
+    rank = coordination.rank(turn, hosted)
+    turn.after("takeover", incarnation, limits.COORDINATOR_PATIENCE + rank * limits.ACTIVATE_PATIENCE)
+    failed = hosted.process == "none" and not hosted.reported
+    if failed or (rank == 0 and hosted.internal not in turn.state.creations):
         coordination.seek(turn, hosted, "create")
 
 

@@ -22,7 +22,8 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
         return
     hosted = turn.state.hosted.get(record.incarnation)
     if hosted is not None:
-        offers.settle_pending(turn, hosted)
+        if record.phase != "creating":
+            offers.settle_pending(turn, hosted)
         _follow(turn, hosted, before or record)
     elif record.phase == "creating":
         if record.member(turn.me) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from protocol import directory, limits
+from protocol import coordination, directory, limits
 from protocol.effects import ReleasePorts, ReservePorts
 from protocol.ids import DatabaseName, Peer
 from protocol.lifecycle import process
@@ -106,7 +106,7 @@ def on_store_birth(turn: Turn, sender: Peer, message: StoreBirth) -> None:
     turn.send(sender, BirthAnswer(birth.incarnation, birth.attempt, stored))
 
 
-def on_confirm(turn: Turn, sender: Peer, message: CreateConfirm) -> None:
+def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:
     """The chosen members start: the founder founds, the others join; everyone else's lease ends (F2)."""
     birth = message.record.birth
     here = turn.state.hosted.get(birth.incarnation)
@@ -120,25 +120,28 @@ def on_confirm(turn: Turn, sender: Peer, message: CreateConfirm) -> None:
         if lease is not None:
             _end_lease(turn, lease, "others were chosen")
         return
-    if lease is None or lease.attempt != birth.attempt or lease.raft != member.raft:
-        # A lapsed offer is not assumed to hold: its ports may be another database's by now.
-        turn.send(sender, Report(birth.incarnation, 1, "failed", cause="port_taken", detail="the offer had lapsed"))
-        return
-    del turn.state.leases[lease.ticket]
-    turn.cancel("lease", str(lease.ticket))
-    promise = EpochPromise(birth.incarnation, 1, sender)
-    hosted = Hosted(record, "creating", promise, lease.ticket, lease.http, lease.raft)
+    promise = EpochPromise(birth.incarnation, 1, birth.attempt.coordinator)
+    hosted = Hosted(record, "creating", promise, lease.ticket if lease else next_ticket(turn))
     turn.state.hosted[birth.incarnation] = hosted
-    turn.state.by_ticket[lease.ticket] = birth.incarnation
+    turn.state.by_ticket[hosted.ticket] = birth.incarnation
     turn.write(f"promise/{birth.incarnation}", promise)
-    turn.write(f"instance/{birth.incarnation}", Instance(birth.incarnation, birth.internal, lease.http, lease.raft))
+    lapsed = lease is None or lease.attempt != birth.attempt or lease.raft != member.raft
+    if lease is not None:
+        del turn.state.leases[lease.ticket]
+        turn.cancel("lease", str(lease.ticket))
+        hosted.http, hosted.raft = lease.http, lease.raft
+    turn.write(f"instance/{birth.incarnation}", Instance(birth.incarnation, birth.internal, hosted.http, hosted.raft))
+    turn.after("takeover", birth.incarnation, limits.TAKEOVER)
+    if lapsed:
+        # It is not assumed to hold: its ports may be another database's by now.
+        report_failed(turn, hosted, "port_taken", "the offer had lapsed")
+        return
     founder = record.member(birth.founder)
     assert founder is not None
     if birth.founder == turn.me:
         process.launch(turn, hosted, "found")
     else:
         process.launch(turn, hosted, "join", join=(founder.address,))
-    turn.after("takeover", birth.incarnation, limits.TAKEOVER)
 
 
 def report_ready(turn: Turn, hosted: Hosted) -> None:
@@ -151,11 +154,20 @@ def report_ready(turn: Turn, hosted: Hosted) -> None:
 
 
 def report_failed(turn: Turn, hosted: Hosted, cause: str, detail: str) -> None:
+    """As a chosen member whose start failed: tell the coordinator why, and see to the birth's end. Nobody else may drop it:
+    others may have finished it, unless this member never reported and the members promise it the next epoch."""
     complain(hosted, "instance-failed", f"{cause}: {detail}")
+    hosted.reported = hosted.reported and cause != "data_missing"  # what never had data was never ready
     turn.send(
         hosted.record.birth.attempt.coordinator,
         Report(hosted.incarnation, 1, "failed", cause=cause, detail=detail[: limits.DETAIL]),
     )
+    if hosted.reported:
+        process.again_later(turn, hosted)
+    elif coordination.rank(turn, hosted) == 0:
+        coordination.seek(turn, hosted, "create")
+    else:
+        turn.after("takeover", hosted.incarnation, coordination.rank(turn, hosted) * limits.ACTIVATE_PATIENCE)
 
 
 def settle_pending(turn: Turn, hosted: Hosted) -> None:

@@ -107,8 +107,12 @@ def again_later(turn: Turn, hosted: Hosted) -> None:
 
 def on_backoff(turn: Turn, incarnation: str) -> None:
     hosted = turn.state.hosted.get(incarnation)
-    if hosted is not None and hosted.state == "waking" and hosted.process == "none":
+    if hosted is None or hosted.process != "none":
+        return
+    if hosted.state == "waking":
         spend_and_begin(turn, hosted)
+    elif hosted.state == "creating":
+        begin(turn, hosted)
 
 
 def bury(turn: Turn, hosted: Hosted) -> None:

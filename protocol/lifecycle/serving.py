@@ -6,7 +6,7 @@ from __future__ import annotations
 from protocol import limits
 from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import Ask, DoorAck, Used
-from protocol.lifecycle import creation, offers, sleep, wake
+from protocol.lifecycle import creation, sleep, wake
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -21,14 +21,17 @@ def on_ask(turn: Turn, ask: Ask) -> None:
     if not living:
         creation.ask(turn, ask.app, ask.name, ask.request)
         return
-    hosted = turn.state.hosted.get(living[0].incarnation)
-    if hosted is None:
-        members = ", ".join(living[0].peers)
+    record = max(living, key=lambda one: (one.birth.attempt, one.incarnation))  # an older one is not dropped here yet
+    hosted = turn.state.hosted.get(record.incarnation)
+    if record.phase == "creating":
+        creation.wait(turn, record, ask.request)
+    elif hosted is None:
+        members = ", ".join(record.peers)
         turn.answer(ask.request, "not-a-member", f"{internal} is served by {members}, not by this node")
     elif hosted.state in ("active", "idle"):
         sleep.used(turn, hosted, "a query arrived")
         turn.answer(ask.request)
-    elif hosted.state in ("creating", "waking", "replacing", "hibernating"):
+    elif hosted.state in ("waking", "replacing", "hibernating"):
         _wait(turn, hosted, ask.request)
     else:
         turn.answer(ask.request, "instance-failed", f"{internal} is {hosted.state}: {hosted.error}")
@@ -54,7 +57,6 @@ def _wait(turn: Turn, hosted: Hosted, request: int) -> None:
     if len(hosted.waiters) >= limits.WAITERS:
         turn.answer(request, "busy", f"{limits.WAITERS} requests are waiting for {hosted.internal} already")
         return
-    offers.settle_pending(turn, hosted)
     hosted.waiters.append(request)
     if hosted.state == "hibernating" and not hosted.wanted:
         wake.want(turn, hosted)
