@@ -182,7 +182,8 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
     )
     driver = Driver(engine, means.store, executor.carry_out)
     status = means.directories.data_dir / STATUS
-    driver.feed(Boot(0, os.urandom(32), means.store.rows()))  # before any frame of a worker can be
+    rows = means.store.rows()
+    driver.feed(Boot(0, os.urandom(32), rows, found=not rows))  # before any frame of a worker can be
     async with trio.open_nursery() as control:
         host, port = await control.start(gateway.run)  # first: a taken port ends the node before any rqlited is started
         binary = means.binary

@@ -52,11 +52,11 @@ def test_F1_too_few_nodes_names_got_and_need_and_frees_the_offer() -> None:
     assert not solo.node.view()
 
 
-KNOWS_P0 = Config("p1", known=("p0", "p1"), replication_factor=1)
+BEHIND_ANOTHER = Config("p1", known=("p0", "p1"), replication_factor=1)
 
 
 def test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease() -> None:
-    solo = Solo(KNOWS_P0)
+    solo = Solo(BEHIND_ANOTHER)
     request = CreateRequest(Attempt(1, "p0"), "myapp", "users", 1)
     effects = solo.step(ip.Received, sender="p0", message=request)
     assert [type(action) for action in effects.actions] == [fx.ReservePorts]
@@ -67,7 +67,7 @@ def test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease() -> None:
 
 
 def test_F8_a_coordinator_that_is_silent_is_followed_by_the_next() -> None:
-    solo = Solo(KNOWS_P0)
+    solo = Solo(BEHIND_ANOTHER)
     request = solo.ask()  # p0 is expected to coordinate, and says nothing
     solo.wait(COORDINATOR_PATIENCE + SECOND)
     answer = CreateAnswer(Attempt(2, "p1"), "myapp", "users", 1, "denied")

@@ -51,7 +51,7 @@ async def test_P3_when_rqlited_is_started_its_birth_is_on_the_disk(tmp_path: Pat
         driver = Driver(node(), store, carry_out)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run)
-            driver.feed(Boot(0, SEED))
+            driver.feed(Boot(0, SEED, found=True))
             driver.feed(Ask(0, 1, "app", "users"))
             with trio.fail_after(10):
                 await started.wait()
@@ -69,7 +69,7 @@ async def test_one_commit_for_all_that_waits(tmp_path: Path) -> None:
                 everyone.set()
 
         driver = Driver(node(), store, carry_out)
-        driver.feed(Boot(0, SEED))
+        driver.feed(Boot(0, SEED, found=True))
         for n in range(50):
             driver.feed(Ask(0, n, "app", f"db{n}"))
         async with trio.open_nursery() as nursery:
@@ -84,7 +84,7 @@ async def test_P1_a_write_that_fails_ends_the_driver_before_any_action(tmp_path:
     with Store(tmp_path, create=True) as store:
         done: list[Effects] = []
         driver = Driver(node(), store, done.append)
-        driver.feed(Boot(0, SEED))
+        driver.feed(Boot(0, SEED, found=True))
         driver.feed(Ask(0, 1, "app", "users"))
         store.close()
         with pytest.raises(sqlite3.Error):
@@ -106,7 +106,7 @@ async def test_F43_deadlines_are_met_without_an_input_and_time_is_stamped_at_the
                 answered.set()
 
         driver = Driver(node(), store, carry_out, clock=lambda: now, record=seen.append)
-        driver.feed(Boot(0, SEED))
+        driver.feed(Boot(0, SEED, found=True))
         driver.feed(Ask(0, 1, "app", "users"))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run)
@@ -120,7 +120,7 @@ async def test_F43_deadlines_are_met_without_an_input_and_time_is_stamped_at_the
 async def test_an_engine_that_raises_ends_the_process(tmp_path: Path) -> None:
     with Store(tmp_path, create=True) as store:
         driver = Driver(node(), store, lambda _effects: None)
-        driver.feed(Boot(0, SEED))
-        driver.feed(Boot(0, SEED))
+        driver.feed(Boot(0, SEED, found=True))
+        driver.feed(Boot(0, SEED, found=True))
         with pytest.raises(EngineFailed, match="at Boot"):
             await driver.run()
