@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from protocol import codec, invariants
-from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash
+from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash, Write
 from protocol.rows import EpochPromise, NamePromise
 from sim.laws import Violation
 
@@ -33,11 +33,12 @@ class Checks:
         """(machine, incarnation) → the highest epoch ever made durable there."""
         self._named: dict[tuple[str, str], tuple[int, str]] = {}
 
-    # After a step.
+    # After a step, and after its commit.
 
-    def stepped(self, machine: Machine, wanted: Effects) -> None:
-        """Promises never go back; nothing that a step touched is unsound."""
-        for write in wanted.writes:
+    def durable(self, machine: Machine, writes: tuple[Write, ...]) -> None:
+        """Promises never go back. Only what became durable counts: a promise that a crash took within its commit was never
+        told to anybody."""
+        for write in writes:
             if write.value is None:
                 continue
             if write.key.startswith("promise/"):
@@ -48,6 +49,9 @@ class Checks:
                 row = codec.decode_row(write.value)
                 assert isinstance(row, NamePromise)
                 self._name(machine, row)
+
+    def stepped(self, machine: Machine, wanted: Effects) -> None:
+        """Nothing that a step touched is unsound."""
         if wanted.actions:
             node = machine.node
             assert node is not None

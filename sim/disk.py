@@ -5,7 +5,7 @@ and some prefix of the rest, and which one is chance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from random import Random
 
 from attrs import Factory, define
@@ -58,6 +58,8 @@ class Disk:
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
+        self.on_durable: Callable[[tuple[Write, ...]], None] = _unwatched
+        """Told of each transaction once it can no longer be lost."""
         self.rows: dict[str, bytes] = {}
         self._unsynced: list[tuple[Write, ...]] = []
         self.directories: dict[str, Directory] = {}
@@ -85,7 +87,8 @@ class Disk:
             self._apply(batch)
         self._unsynced.clear()
 
-    def _apply(self, batch: Iterable[Write]) -> None:
+    def _apply(self, batch: tuple[Write, ...]) -> None:
+        self.on_durable(batch)
         for write in batch:
             if write.value is None:
                 self.rows.pop(write.key, None)
@@ -117,3 +120,7 @@ class Disk:
         self._unsynced.clear()
         self.directories = {}
         self.trash = []
+
+
+def _unwatched(_batch: tuple[Write, ...]) -> None:
+    return None

@@ -51,6 +51,7 @@ class Machine:
         self.moments = world.moments
         self.checks: Checks = world.checks
         self.disk = Disk(world.streams["disk"])
+        self.disk.on_durable = lambda writes: self.checks.durable(self, writes)
         self.host = Host(world.schedule, world.streams["rqlite"], self.disk, settings.binary, settings.heartbeat)
         self.processes: dict[int, Rqlited] = {}
         """Pid → every rqlited that runs on this machine, whoever started it."""
