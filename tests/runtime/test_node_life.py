@@ -128,18 +128,16 @@ async def test_a_stop_ends_children_and_leaves_nothing(tmp_path: Path, number: s
 
 async def test_a_query_in_flight_is_answered_before_the_node_ends(tmp_path: Path) -> None:
     slow = (
-        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000000) SELECT count(*) AS n FROM c"
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 300000) SELECT count(*) AS n FROM c"
     )
     async with world(tmp_path) as w:
-        await w.execute("a", "CREATE TABLE t (n INT)")
-        at = len(w.lines)
         async with trio.open_nursery() as nursery:
 
             async def ask() -> None:
-                assert await w.rows("a", slow) == [{"n": 1000000}]
+                assert await w.rows("a", slow) == [{"n": 300000}]
 
             nursery.start_soon(ask)
-            await w.until(outcome("Used", in_flight=1), since=at)
+            await w.until(outcome("Used", in_flight=1))  # the first use of a door is told at once
             w.node.process.terminate()
         assert await w.node.process.wait() == 0
 
