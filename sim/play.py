@@ -62,6 +62,7 @@ def settings(machines: Machines, name: str) -> Settings:
     config = Config(
         peer=name,
         known=(name,),
+        cluster=name,  # each machine is a cluster of its own, whatever it hears
         replication_factor=1,
         hibernation_timeout=machines.hibernation_timeout,
         max_databases=machines.max_databases,
