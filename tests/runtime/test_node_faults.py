@@ -4,11 +4,13 @@ vanishes, a sleeping copy that was wiped."""
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from runtime.rqlited_binary import VARIABLE, find_binary
@@ -113,4 +115,19 @@ async def test_R43_F46_data_that_cannot_be_opened_ends_the_wake_with_its_cause(t
         assert reply.json()["detail"]
         await w.until(event("wake failed"))
         (incarnation / "rqlite" / "raft.db").write_bytes(good)
+        assert await w.rows("orders", "SELECT n FROM t") == [{"n": 7}]
+
+
+async def test_P1_a_node_whose_store_cannot_be_written_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.execute("orders", "CREATE TABLE t (n INT)")
+        await w.execute("orders", "INSERT INTO t VALUES (7)")
+        resource.prlimit(w.node.pid, resource.RLIMIT_FSIZE, (0, 0))  # no file of its may grow any more: a full disk
+        with pytest.raises(httpx.HTTPError):
+            await w.execute("another", "CREATE TABLE t (n INT)")
+        assert await w.node.process.wait() == 1
+        said = await w.until(event("not a log line"))
+        assert said["text"].startswith("torpor: the store cannot be written")
+        assert w.leftovers() == []
+        await w.start()
         assert await w.rows("orders", "SELECT n FROM t") == [{"n": 7}]
