@@ -5,7 +5,7 @@
     active, idle ──slept──▶ hibernating (the others sleep: follow them)
     active, idle ──exited──▶ waking (rqlited died: restart on the same data)
     active, idle, waking ──member_lost──▶ replacing ──healed──▶ active
-    any but dropped ──dropped──▶ dropped (final);   all that live ──conflict──▶ quarantined ──promote──▶ hibernating
+    any but dropped ──drop──▶ dropped (final);   all that live ──conflict──▶ quarantined ──promote──▶ hibernating
 
 Each node keeps one chart for each database that it hosts: its own view. What others need travels as reports and records.
 Guards say what must be true of the facts, actions say what must be done; both are plain functions of one argument
@@ -25,7 +25,7 @@ from statemachine import State, StateMachine
 
 
 class Facts(Protocol):
-    """What guards may look at, and what actions may order. Implemented by ``protocol.hosted.Subject``."""
+    """What guards may look at, and what actions may order. Implemented by ``protocol.lifecycle.orders.Subject``."""
 
     @property
     def voters_match(self) -> bool: ...

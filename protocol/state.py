@@ -224,6 +224,8 @@ class State:
     known: tuple[Peer, ...] = ()
     """All known nodes, sorted: what majorities of births are counted over. Durable."""
     peers: dict[Peer, PeerView] = Factory(dict[Peer, PeerView])
+    strangers: set[Peer] = Factory(set[Peer])
+    """Nodes of other clusters that were heard, and said to be."""
     listening: bool = False
     synced: set[Peer] = Factory(set[Peer])
     """Nodes whose directories were merged since this process began (P61)."""

@@ -73,7 +73,10 @@ def meet(turn: Turn, *peers: Peer) -> None:
 def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
     """Note what the sender said; whether it belongs to this cluster."""
     if beat.cluster != turn.state.config.cluster:
-        turn.decide("heartbeat refused", None, f"it is of cluster {beat.cluster!r}", "P60", peer=sender)
+        strangers = turn.state.strangers
+        if sender not in strangers and len(strangers) < limits.KNOWN_NODES:
+            strangers.add(sender)  # said once: a stranger's heartbeats are not to fill the log
+            turn.decide("heartbeat refused", None, f"it is of cluster {beat.cluster!r}", "P60", peer=sender)
         return False
     fresh = not hears(turn, sender)
     meet(turn, sender, *beat.known)

@@ -60,6 +60,8 @@ class Several:
         self.groups: dict[str, Group] = {}
         self.cut: set[tuple[str, str]] = set()
         self.lose: Callable[[str, str, Any], bool] = lambda _from, _to, _message: False
+        self.delays: Callable[[], tuple[int, ...]] = lambda: (MILLISECOND,)
+        """How long each copy of one message takes: more than one delay, more than one copy."""
         self.answers: dict[int, fx.Answer] = {}
         self.requests = 0
         self.log: list[tuple[int, str, Any]] = []
@@ -139,7 +141,8 @@ class Several:
         if (sender, to) in self.cut or self.lose(sender, to, message):
             return
         data = codec.encode(message)
-        self.later(MILLISECOND, lambda: self.step(to, ip.Received, sender=sender, message=codec.decode(data)))
+        for delay in self.delays():
+            self.later(delay, lambda: self.step(to, ip.Received, sender=sender, message=codec.decode(data)))
 
     def carry_out(self, machine: Machine, action: Any) -> None:
         peer, node = machine.peer, machine.node

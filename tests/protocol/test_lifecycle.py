@@ -491,6 +491,13 @@ def test_P7_deadlines_expire_before_the_input_is_looked_at() -> None:
     assert solo.db.open, "the drain's deadline had passed: the late acknowledgement is of a closed chapter"
 
 
+def test_F29_a_node_alone_hears_its_own_events() -> None:
+    solo = Solo().asleep()
+    kinds = {key.split("/")[0] for key in solo.rows}
+    assert kinds >= {"identity", "name", "record", "promise", "instance", "seen"}, "what others would have stored of it"
+    assert solo.db.phase == "hibernating", "its own news reached it"
+
+
 def test_R35_databases_are_listed_by_application() -> None:
     solo = Solo()
     solo.ask("users", "myapp")

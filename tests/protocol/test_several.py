@@ -307,13 +307,18 @@ def test_R7_heartbeats_do_not_grow_with_databases() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_faults_end_in_agreement(seed: int) -> None:
-    """Loss, partitions, crashes and wipes of nothing, under queries; then the world heals: one incarnation per name, every
+    """Loss, duplication, reordering, partitions and crashes, under queries; then the world heals: one incarnation per name, every
     request answered, all directories alike, the databases answer and sleep."""
     chance = random.Random(seed)
     nodes = chance.choice([3, 4, 5])
     world = formed(nodes, chance.choice([1, 2, 3]))
     loss = chance.choice([0.0, 0.02, 0.2])
     world.lose = lambda *_: chance.random() < loss
+    twice = chance.choice([0.0, 0.1])
+    slowest = chance.choice([1, 20, 300])
+    world.delays = lambda: tuple(
+        chance.randrange(1, slowest + 1) * MILLISECOND for _copy in range(2 if chance.random() < twice else 1)
+    )
     requests: list[int] = []
     for _ in range(25):
         peers = sorted(world.machines)
@@ -336,6 +341,7 @@ def test_random_faults_end_in_agreement(seed: int) -> None:
         world.run(chance.randrange(1, 4 * SECOND))
     world.cut.clear()
     world.lose = lambda *_: False
+    world.delays = lambda: (MILLISECOND,)
     for peer, machine in world.machines.items():
         if machine.node is None:
             world.boot(peer)
