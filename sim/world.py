@@ -108,7 +108,8 @@ class World:
         if self._telling:
             self.story.append(Told(self.schedule.now, node, database, event, because, kind="fault"))
 
-    # The network between machines: a fixed small delay, in order, nothing lost. Faults of it are a subsystem of their own.
+    # The network between machines: a fixed small delay, in order, nothing lost; clusters never hear each other
+    # (their private networks have different keys). Faults of it are a subsystem of their own.
 
     def send(self, sender: Machine, to: str, message: Message) -> None:
         for machine in self.machines.values():
@@ -117,8 +118,9 @@ class World:
 
     def broadcast(self, sender: Machine, message: Message) -> None:
         data = codec.encode(message)
+        cluster = sender.settings.config.cluster
         for machine in self.machines.values():
-            if machine is not sender:
+            if machine is not sender and machine.settings.config.cluster == cluster:
                 self._carry(sender, machine, data)
 
     def _carry(self, sender: Machine, receiver: Machine, data: bytes) -> None:
