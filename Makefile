@@ -8,7 +8,7 @@ LOCK := configs/lock
 ARGS ?=
 
 # Packages come as wheels; the two pure source distributions are built by tools that are locked as well.
-INSTALL := $(UV) pip install --python $(PY) --no-deps --require-hashes --build-constraints $(LOCK)/build.txt
+INSTALL := $(UV) pip install --compile-bytecode --python $(PY) --no-deps --require-hashes --build-constraints $(LOCK)/build.txt
 
 ifdef ONCE
 export ONCE
