@@ -35,7 +35,7 @@ test: dev lint types ## Everything: lint, types, generated pages, all tests with
 lint: $(VENV)/.dev ## Style, the import fence, and that no generated page is stale
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check --quiet
-	$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-cache --show-timings=false
+	$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-cache
 	$(PY) -m protocol.describe --check
 	$(PY) -m runtime.settings --markdown --check
 

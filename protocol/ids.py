@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from attrs import field, frozen
@@ -51,6 +52,12 @@ class DatabaseName:
     def internal(self) -> str:
         """The injective internal name; also the name of the directory (R50)."""
         return f"{self.app.replace('_', '__')}_{self.name}"
+
+    @staticmethod
+    @lru_cache(maxsize=limits.NAMES_CACHED)
+    def internal_of(app: str, name: str) -> str:
+        """The internal name of valid parts, remembered: it is wanted far more often than names are new."""
+        return DatabaseName(app, name).internal
 
     @classmethod
     def of_internal(cls, internal: str) -> DatabaseName:

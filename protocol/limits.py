@@ -15,6 +15,7 @@ SECOND: Final = 1_000_000
 # Sizes.
 NAME_LENGTH: Final = 63
 """Characters in an application's or a database's name: two of them and an incarnation stay below NAME_MAX (255)."""
+NAMES_CACHED: Final = 10_000
 MEMBERS: Final = 9
 """Replicas of one database. More voters than this only slow Raft down."""
 KNOWN_NODES: Final = 1_000

@@ -76,7 +76,7 @@ class Birth:
 
     @property
     def internal(self) -> str:
-        return DatabaseName(self.app, self.name).internal
+        return DatabaseName.internal_of(self.app, self.name)
 
     @property
     def dot(self) -> Dot:

@@ -9,7 +9,7 @@ from attrs import evolve
 from protocol import coordination, directory, limits, placement, promises
 from protocol.coordination import majority
 from protocol.effects import Problem
-from protocol.ids import DatabaseName, Dot, InvalidName, Peer, derived, incarnation_id
+from protocol.ids import DatabaseName, Dot, Peer, derived, incarnation_id
 from protocol.lifecycle.orders import Subject, complain
 from protocol.messages import (
     BirthAnswer,
@@ -30,12 +30,7 @@ from protocol.turn import Turn
 
 def ask(turn: Turn, app: str, name: str, request: int) -> None:
     """A client of this node touched a name that nobody here knows: ask all nodes (R1, R40)."""
-    try:
-        database = DatabaseName(app, name)
-    except InvalidName as error:
-        turn.answer(request, "invalid-name", str(error))
-        return
-    internal = database.internal
+    internal = DatabaseName.internal_of(app, name)
     pending = turn.state.pending.get(internal)
     if pending is None:
         pending = turn.state.pending[internal] = Pending(app, name, Attempt(0, ""))
@@ -65,7 +60,7 @@ def _enqueue(turn: Turn, pending: Pending, request: int) -> None:
 
 def _attempt(turn: Turn, pending: Pending) -> None:
     """Ask everyone, naming the coordinator that is expected: each further attempt the next candidate (F8)."""
-    internal = DatabaseName(pending.app, pending.name).internal
+    internal = DatabaseName.internal_of(pending.app, pending.name)
     held = turn.state.names.get(internal)
     ranked = coordination.candidates(turn, turn.state.known)
     later = [peer for peer in ranked if peer > pending.attempt.coordinator]
@@ -101,7 +96,7 @@ def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
     """As the coordinator that the request names: begin, or add one more requester to what is under way (F3)."""
     if message.attempt.coordinator != turn.me:
         return
-    internal = DatabaseName(message.app, message.name).internal
+    internal = DatabaseName.internal_of(message.app, message.name)
     creation = turn.state.creations.get(internal)
     if creation is None or creation.attempt < message.attempt:
         creation = Creation(
@@ -118,7 +113,7 @@ def _begin(turn: Turn, creation: Creation) -> None:
 
 
 def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
-    internal = DatabaseName(message.app, message.name).internal
+    internal = DatabaseName.internal_of(message.app, message.name)
     creation = turn.state.creations.get(internal)
     if creation is None or creation.attempt != message.attempt or creation.phase != "gathering":
         return  # a late offer of an earlier attempt counts for nothing (F5)
@@ -349,5 +344,6 @@ def take_over(turn: Turn, hosted: Hosted, epoch: int) -> None:
             turn.decide("birth finished", hosted, "its coordinator is silent, all its members are voters", "P13")
             turn.broadcast(RecordNews(record))
     elif not hosted.reported:
-        turn.decide("birth abandoned", hosted, "its coordinator is silent, and this member never reported", "P12")
+        because = hosted.error or "its coordinator is silent, and this member never reported"
+        turn.decide("birth abandoned", hosted, because, "P12")
         turn.broadcast(Dropped(hosted.incarnation))

@@ -29,7 +29,7 @@ from protocol.turn import Turn
 def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
     """Answer straight to the coordinator: known, denied (with an offer or a refusal), or superseded (P10)."""
     state = turn.state
-    internal = DatabaseName(message.app, message.name).internal
+    internal = DatabaseName.internal_of(message.app, message.name)
     answer = CreateAnswer(message.attempt, message.app, message.name, message.replication_factor, "known")
     to = message.attempt.coordinator
     turn.decide("create request received", None, database=internal, requester=sender, attempt=message.attempt.n)
@@ -181,7 +181,7 @@ def settle_pending(turn: Turn, hosted: Hosted) -> None:
 def on_failed(turn: Turn, sender: Peer, message: CreateFailed) -> None:
     """Release what was offered, tell the clients (F1, F2)."""
     del sender
-    internal = DatabaseName(message.app, message.name).internal
+    internal = DatabaseName.internal_of(message.app, message.name)
     for lease in [one for one in turn.state.leases.values() if one.internal == internal]:
         if lease.attempt <= message.attempt:
             _end_lease(turn, lease, "the creation failed")

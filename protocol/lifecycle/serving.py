@@ -13,7 +13,7 @@ from protocol.turn import Turn
 
 def on_ask(turn: Turn, ask: Ask) -> None:
     try:
-        internal = DatabaseName(ask.app, ask.name).internal
+        internal = DatabaseName.internal_of(ask.app, ask.name)
     except InvalidName as error:
         turn.answer(ask.request, "invalid-name", str(error))
         return

@@ -73,6 +73,8 @@ def give_up(turn: Turn, hosted: Hosted) -> None:
         refuse(turn, hosted)
         turn.after("wake", hosted.incarnation, turn.state.config.wake_deadline)
         process.stop(turn, hosted)  # a start that hangs ends too: its exit leads to the next try
+        if hosted.process == "none" and not turn.state.timers.is_set("backoff", hosted.incarnation):
+            process.again_later(turn, hosted)  # it was still waiting for ports: no exit will come
 
 
 def on_ready(turn: Turn, hosted: Hosted) -> None:

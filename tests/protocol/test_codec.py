@@ -114,7 +114,7 @@ class Grammar:
             return any(self.matches(value, choice) for choice in choices)
         (term,) = choices
         if term.startswith("["):
-            return self._matches_array(value, self._split(term[1:-1], ","))
+            return self._matches_array(value, [entry for entry in self._split(term[1:-1], ",") if entry])
         if term in self.PRELUDE:
             return self.PRELUDE[term](value)
         if term.startswith('"'):
