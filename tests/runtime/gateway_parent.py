@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import psutil
+import structlog
 import trio
 
 from runtime.gateway.frames import Ask, FromWorker, WorkerConfig, WorkerJoined
@@ -30,4 +31,5 @@ async def main(listen: str, lease_s: str, url: str, digest: str) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the test's
     trio.run(main, *sys.argv[1:])
