@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import psutil
 import trio
 from attrs import define, field
 from rich.console import Console
@@ -130,7 +129,7 @@ async def _asleep(node: SpawnedNode) -> None:
     """Wait until no rqlited of the node runs."""
     with trio.move_on_after(ASLEEP_WITHIN):
         # Polled: children of another process announce their end to it alone.
-        while any("rqlited" in child.name() for child in psutil.Process(node.pid).children()):  # noqa: ASYNC110
+        while node.rqliteds():  # noqa: ASYNC110
             await trio.sleep(0.05)
         return
     raise BenchFailed(f"a database is not asleep after {ASLEEP_WITHIN:g} s")

@@ -100,14 +100,14 @@ class Walk:
 
     async def _falls_asleep(self) -> None:
         began = time.perf_counter()
-        processes = _rqliteds(self.node)
+        processes = self.node.rqliteds()
         _held(len(processes) == 1, f"{len(processes)} rqlited processes for one database")
         ports = [int(text.rpartition(":")[2]) for text in processes[0].cmdline() if "-addr=" in text]
         with self.console.status(f"idle: it goes to sleep after {HIBERNATION} of silence"):
             with trio.move_on_after(ASLEEP_WITHIN):
-                while _rqliteds(self.node):  # noqa: ASYNC110 (children of another process announce their end to it alone)
+                while self.node.rqliteds():  # noqa: ASYNC110 (children of another process announce their end to it alone)
                     await trio.sleep(_LOOK)
-        _held(not _rqliteds(self.node), f"not asleep after {ASLEEP_WITHIN:g} s")
+        _held(not self.node.rqliteds(), f"not asleep after {ASLEEP_WITHIN:g} s")
         _held(all(can_bind("127.0.0.1", port) for port in ports), f"a socket is left on one of {ports}")
         left = [file.path for file in psutil.Process(self.node.pid).open_files() if DATABASE in file.path]
         _held(not left, f"open files are left: {left}")
@@ -157,10 +157,6 @@ async def _timed(client: httpx.AsyncClient, url: str, body: Any) -> tuple[float,
 def _held(holds: bool, otherwise: str) -> None:
     if not holds:
         raise DidNotHold(otherwise)
-
-
-def _rqliteds(node: SpawnedNode) -> list[psutil.Process]:
-    return [child for child in psutil.Process(node.pid).children() if "rqlited" in child.name()]
 
 
 def _ms(milliseconds: float) -> str:

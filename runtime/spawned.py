@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import trio
 from attrs import define
 
@@ -75,6 +76,19 @@ def write_settings(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> Pat
     return path
 
 
+def children(pid: int, program: str) -> list[psutil.Process]:
+    """Children of a process, zombies included, that ``program`` names. One that ends between being listed and being asked for its
+    name is gone: whoever waits for an end looks at just that moment. Raises psutil.NoSuchProcess when ``pid`` itself is gone."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process(pid).children():
+        try:
+            if program in child.name() or program in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
 @define(eq=False)
 class SpawnedNode:
     """``gateway``: ``http://host:port``. ``data``: its data directory."""
@@ -86,6 +100,10 @@ class SpawnedNode:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def rqliteds(self) -> list[psutil.Process]:
+        """The node's rqlited processes, those included that it has not reaped yet."""
+        return children(self.pid, "rqlited")
 
     def status(self) -> dict[str, Any]:
         """What the node says of itself while it serves; empty when it was stopped."""

@@ -4,6 +4,7 @@ engine: it opens doors when it is asked, as a node does, and remembers every fra
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +29,7 @@ from runtime.gateway.frames import (
 )
 from runtime.gateway.host import GatewayHost
 from runtime.rqlited_binary import find_binary
+from runtime.spawned import children
 
 SLOW = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {rows}) SELECT count(*) AS n FROM c"
 """A read whose time grows with its rows; some millions take about a second."""
@@ -173,7 +175,7 @@ class World:
             yield client
 
     def workers(self) -> list[psutil.Process]:
-        return [p for p in psutil.Process().children() if "runtime.gateway.worker" in " ".join(p.cmdline())]
+        return children(os.getpid(), "runtime.gateway.worker")
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ import trio
 from attrs import define, field
 
 from runtime.gateway.auth import new_key
-from runtime.spawned import SpawnedNode, sections, spawned, write_settings
+from runtime.spawned import SpawnedNode, children, sections, spawned, write_settings
 
 APP = "shop"
 Line = dict[str, Any]
@@ -158,14 +158,7 @@ class World:
 
     def workers(self) -> list[psutil.Process]:
         """Living gateway workers of the node."""
-        found: list[psutil.Process] = []
-        for child in psutil.Process(self.node.pid).children():
-            try:
-                if "runtime.gateway.worker" in child.cmdline():
-                    found.append(child)
-            except psutil.Error:  # it just ended
-                continue
-        return found
+        return children(self.node.pid, "runtime.gateway.worker")
 
     def kill(self) -> None:
         """SIGKILL to the node itself."""
