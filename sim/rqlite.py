@@ -2,6 +2,8 @@
 better than the real one: what was measured to be late, lost or left unfinished is so here as well. The same scripts run
 on this model and on real processes (tests/scripts), and both must tell a client the same.
 
+With more than one voter, log and leadership are the group's (:mod:`sim.raft`); a follower passes requests on to the leader.
+
 Modelled: start latency, bind, election of a group of one within one to two heartbeats, replay of the log, weak and strong
 reads, group commit with fsync, request counters, /snapshot, SIGTERM that drains HTTP without a deadline and may leave the
 WAL unfolded unless a snapshot followed the last write, SIGKILL, SIGSTOP, ports taken, binary and data missing, full and slow
@@ -19,6 +21,7 @@ from sim import timings
 from sim.disk import Directory
 from sim.host import Host
 from sim.laws import Violation
+from sim.raft import Group
 from sim.streams import between
 
 Outcome = Literal["ok", "refused", "reset", "error"]
@@ -54,6 +57,9 @@ class Rqlited:
         self.listening = False
         self.replayed = False
         self.leader = False
+        self.replicated = False
+        """The group has more than one voter."""
+        self.group: Group | None = None
         self.paused = False
         self.sentenced = ""
         """Why it was told to stop, or empty: whoever sends SIGTERM says so, and the checks look."""
@@ -69,6 +75,8 @@ class Rqlited:
         self._gone = gone
         self._exiting = False
         self._killed = False
+        self._following = False
+        self.address = f"{host.name}:{start.raft}"
         self.directory: Directory = self._open(host)
 
     # Starting.
@@ -105,31 +113,86 @@ class Rqlited:
             return
         if ambush is not None:
             host.steal(self.start.http if ambush.trap == "http" else self.start.raft, ambush.lasts)
-        self._after(timings.PROCESS_UP, self._bind)
+        self.after(timings.PROCESS_UP, self._bind)
 
     def _bind(self) -> None:
         for port in (self.start.http, self.start.raft):
             if not self.host.bind(port, self.pid):
                 self._end(1, "port_taken", f"port {port} is in use")
                 return
-        self.directory.raft = True
         self.listening = True
-        heartbeat = self.host.heartbeat
-        self._after((heartbeat, 2 * heartbeat), self._elected)
+        groups, directory, start = self.host.groups, self.directory, self.start
+        groups.bound[self.address] = self
+        if start.mode == "found" and directory.group is None:
+            directory.group = groups.found(self)
+            directory.raft = True
+        self.group = group = directory.group
+        moved = group is not None and group.voters.get(start.node_id) != self.address
+        if group is None or (group.replicated and moved):
+            self._join(1)
+        elif group.replicated:
+            group.up(self)
+        else:
+            group.voters[start.node_id] = self.address  # alone, or told so by peers.json
+            group.running[start.node_id] = self
+            heartbeat = self.host.heartbeat
+            self.after((heartbeat, 2 * heartbeat), self._elected)
+
+    def _join(self, attempt: int) -> None:
+        """-join: ask each of the addresses until a leader takes us in. Running out of attempts is fatal."""
+        groups = self.host.groups
+        for address in self.start.join:
+            peer = groups.bound.get(address)
+            if peer is not None and peer.start.incarnation == self.start.incarnation and peer.group is not None:
+                there = not peer.paused and groups.linked(self.host, peer.host)
+                if there and peer.group.leader_of(peer) is not None and peer.group.admit(self):
+                    return
+        if attempt == timings.JOIN_ATTEMPTS:
+            self._end(1, "crashed", "it could not join")
+        else:
+            self.after(timings.JOIN_INTERVAL, self._join, attempt + 1)
+
+    def follow(self) -> None:
+        """A leader is known, perhaps this very process: replay the log, once."""
+        if not self._following:
+            self._following = True
+            self.after(timings.REPLAY, self._replay_done)
 
     def _elected(self) -> None:
         self.leader = True
+        assert self.group is not None
+        self.group.leader = self
         self.directory.index += 1
-        self._after(timings.REPLAY, self._replay_done)
+        self.after(timings.REPLAY, self._replay_done)
 
     def _replay_done(self) -> None:
         self.replayed = True
-        self._after(timings.READY_POLL, self._seen_ready)
+        self.after(timings.READY_POLL, self._seen_ready)
 
     def _seen_ready(self) -> None:
-        if self.listening and not self.sentenced:
-            self.directory.index += 1
+        if not self.listening or self.sentenced:
+            return
+        if self.replicated:
+            self.read(self._first_read, None, strong=True, counted=False)
+            return
+        self.directory.index += 1
+        self._ready(self)
+
+    def _first_read(self, _asker: object, outcome: Outcome, _rows: list[int], _count: int) -> None:
+        if outcome == "ok" and not self.sentenced:
             self._ready(self)
+        elif self.listening:
+            self.after(timings.JOIN_INTERVAL, self._seen_ready)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Node ids of the Raft configuration, sorted."""
+        return tuple(sorted(self.group.voters)) if self.group is not None else ()
+
+    @property
+    def applied(self) -> int:
+        """The applied index of this process's own copy."""
+        return self.group.applied(self) if self.replicated and self.group is not None else self.directory.index
 
     # Requests. Each is answered exactly once, whatever happens to the process.
 
@@ -142,8 +205,10 @@ class Rqlited:
             self.counter += 1
         number = self._numbers = self._numbers + 1
         self.flying[number] = (reply, asker)
-        if not self.leader:
-            self._after(timings.WEAK_READ, self._fail, number)
+        if self.replicated:
+            self._pass_on(number, strong, lasts, 0)
+        elif not self.leader:
+            self.after(timings.WEAK_READ, self._fail, number)
         elif strong:
             self._in_order(lasts, self._strong_done, number)
         else:
@@ -158,17 +223,76 @@ class Rqlited:
         self.counter += 1
         number = self._numbers = self._numbers + 1
         self.flying[number] = (reply, asker)
+        if self.replicated:
+            self._pass_on(number, True, lasts, value)
+            return
         if not self.leader or self.host.disk.full:
-            self._after(timings.WEAK_READ, self._fail, number)
+            self.after(timings.WEAK_READ, self._fail, number)
             return
         self.directory.unsynced.append(value)
         self._in_order(lasts, self._write_done, number)
 
-    def _in_order(self, lasts: int, done: Callable[..., None], number: int) -> None:
+    def look(self, reply: Reply, asker: object) -> None:
+        """Read what the process knows of itself: counters, configuration, applied index. It needs no leader."""
+        if not self.listening:
+            reply(asker, "refused", NO_ROWS, 0)
+            return
+        number = self._numbers = self._numbers + 1
+        self.flying[number] = (reply, asker)
+        self.after(timings.WEAK_READ, self._answer, number, "ok", NO_ROWS, 0)
+
+    def _pass_on(self, number: int, ordered: bool, lasts: int, value: int) -> None:
+        """To the leader, whoever that is; through the log when ``ordered``."""
+        group = self.group
+        leader = group.leader_of(self) if group is not None else None
+        if group is None or leader is None or (value and leader.host.disk.full):
+            self.after(timings.WEAK_READ, self._fail, number)
+            return
+        if value:
+            group.tail.append(value)
+        way = 0 if leader is self else 2 * between(self.host.chance, timings.HOP)
+        asked = (number, group.term, ordered, value)
+        if ordered:
+            leader._in_order(lasts + way, self._passed_on, *asked)
+        else:
+            delay = lasts or _READ_FROM + int(self._random() * _READ_SPAN)
+            self._schedule.after(delay + way, self._passed_on, *asked)
+
+    def _passed_on(self, number: int, term: int, ordered: bool, value: int) -> None:
+        group = self.group
+        assert group is not None
+        leader = group.leader
+        if leader is None or group.term != term:
+            self._answer_later(number, "reset" if value else "error")
+        elif leader.paused or (ordered and not group.quorum(leader)):
+            self._schedule.after(timings.RAFT_RETRY, self._passed_on, number, term, ordered, value)
+        else:
+            if value:
+                group.commit(value)
+            elif ordered:
+                group.strong()
+            if self.host.groups.linked(self.host, leader.host):
+                rows = leader.directory.values
+                self._answer_later(number, "ok", rows, len(rows))
+            else:
+                self._answer_later(number, "reset" if value else "error")
+
+    def _answer_later(self, number: int, outcome: Outcome, rows: list[int] = NO_ROWS, count: int = 0) -> None:
+        if self.alive and not self._waits(self._answer, number, outcome, rows, count):
+            self._answer(number, outcome, rows, count)
+
+    def _answer(self, number: int, outcome: Outcome, rows: list[int], count: int) -> None:
+        flying = self.flying.pop(number, None)
+        if flying is not None:
+            flying[0](flying[1], outcome, rows, count)
+            if self.sentenced:
+                self._drain()
+
+    def _in_order(self, lasts: int, done: Callable[..., None], *asked: int) -> None:
         """The log is one queue: an entry commits after those before it, and not before the log is replayed."""
         took = lasts + (_WRITE_FROM + int(self._random() * _WRITE_SPAN)) * self.host.disk.slowness
         at = self._committed_at = max(self._committed_at + 1, self._schedule.now + took)
-        self._schedule.at(at, done, number)
+        self._schedule.at(at, done, *asked)
 
     def _weak_done(self, number: int) -> None:
         if self.paused:
@@ -220,19 +344,19 @@ class Rqlited:
 
     def snapshot(self, reply: Callable[[bool, int], None]) -> None:
         """POST /snapshot: fold the WAL in; ``reply(ok, applied index)``."""
-        if self.listening and self.leader:
-            self._after(timings.SNAPSHOT, self._snapshot_done, reply)
+        if self.listening and (self.leader or (self.replicated and self.replayed)):
+            self.after(timings.SNAPSHOT, self._snapshot_done, reply)
         else:
             reply(False, 0)
 
     def _snapshot_done(self, reply: Callable[[bool, int], None]) -> None:
         directory = self.directory
         if self.host.disk.full:
-            reply(False, directory.index)
+            reply(False, self.applied)
             return
         directory.snapshot = directory.folded = len(directory.values)
         directory.dirty = False
-        reply(True, directory.index)
+        reply(True, self.applied)
 
     # Ending.
 
@@ -247,7 +371,7 @@ class Rqlited:
     def _drain(self) -> None:
         if not self.flying and not self._exiting:
             self._exiting = True
-            self._after(timings.EXIT, self._exit)
+            self.after(timings.EXIT, self._exit)
 
     def _exit(self) -> None:
         directory = self.directory
@@ -263,6 +387,8 @@ class Rqlited:
 
     def pause(self) -> None:
         self.paused = True
+        if self.group is not None:
+            self.group.disturbed()
 
     def resume(self) -> None:
         """SIGCONT: what came due meanwhile happens now, in its order."""
@@ -271,10 +397,16 @@ class Rqlited:
         for call, arguments in held:
             if self.alive:
                 call(*arguments)
+        if self.group is not None:
+            self.group.disturbed()
 
     def _end(self, code: int | None, cause: Cause, detail: str) -> None:
         self.alive = self.listening = self.leader = False
         self.host.release(self.pid)
+        if self.host.groups.bound.get(self.address) is self:
+            del self.host.groups.bound[self.address]
+        if self.group is not None:
+            self.group.gone(self)
         if self.directory.pid == self.pid:
             self.directory.crash(self.host.chance)
         flying, self.flying = self.flying, {}
@@ -284,7 +416,7 @@ class Rqlited:
 
     # Time.
 
-    def _after(self, bounds: timings.Range, call: Callable[..., None], *arguments: object) -> None:
+    def after(self, bounds: timings.Range, call: Callable[..., None], *arguments: object) -> None:
         delay = between(self.host.chance, bounds) * self.host.disk.slowness
         self.host.schedule.after(delay, self._happen, call, arguments)
 

@@ -25,6 +25,11 @@ EXIT: Final[Range] = (10 * MILLISECOND, 20 * MILLISECOND)
 SNAPSHOT: Final[Range] = (5 * MILLISECOND, 30 * MILLISECOND)
 READY_POLL: Final[Range] = (1 * MILLISECOND, 10 * MILLISECOND)
 """From served until the supervisor's next look has seen it."""
+JOIN_INTERVAL: Final[Range] = (200 * MILLISECOND, 200 * MILLISECOND)
+JOIN_ATTEMPTS: Final = 50
+"""-join-interval and -join-attempts: running out of them is fatal."""
+RAFT_RETRY: Final = 50 * MILLISECOND
+"""A leader without a quorum keeps what it was asked until it is no leader any more, and looks so often."""
 EXIT_SEEN: Final[Range] = (200, 2 * MILLISECOND)
 PROBE_TIMEOUT: Final = 2 * SECOND
 
