@@ -38,6 +38,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "query-timeout": (504, "The query took too long"),
     # From the node: creation and wake.
     "insufficient-nodes": (503, "Too few nodes can host the database"),
+    "not-a-member": (503, "This node does not host the database"),
     "max-databases": (503, "The node hosts as many databases as it may"),
     "no-ports": (503, "The node's port range is used up"),
     "instance-failed": (503, "rqlited did not start"),
