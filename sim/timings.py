@@ -60,6 +60,10 @@ DOOR_TIMEOUT: Final = 15 * SECOND
 TO_GATEWAY: Final[Range] = (50, 150)
 LOOPBACK: Final[Range] = (40, 120)
 """One way each: a weak read through all of it takes 0.97 ms, 0.46 ms without a gateway."""
+CLIENT_PATIENCE: Final = 500 * MILLISECOND
+"""A client that could not connect for so long tries another node."""
 CLIENT_RETRY: Final = 100 * MILLISECOND
 """A client whose connection was refused tries again: nothing was sent."""
 HOP: Final[Range] = (300, 900)
+CONNECT: Final[Range] = (20 * MILLISECOND, 200 * MILLISECOND)
+"""A node that is up, or a link that is whole again, until the connection is there."""
