@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from protocol import inputs
 from protocol.effects import NOTHING, Effects
 from protocol.node import Config, Node
@@ -165,13 +167,16 @@ class NodeProcess:
     def _carry_out_all(self, batch: list[Effects]) -> None:
         machine = self.machine
         moments = machine.moments
-        for step in batch:
+        for number, step in enumerate(batch):
             for action in step.actions:
                 if moments.watching:
                     moments.seen(machine, type(action).__name__, machine.database_of(action))
                 if not self.alive:
                     return
                 CARRY_OUT[type(action)](self.hands, action)
+            if self.paused:  # between what it did and what it says: that goes out when it goes on, however late (F30)
+                self._held = [evolve(step, actions=()), *batch[number + 1 :]]
+                return
             for send in step.sends:
                 machine.world.network.send(machine, send.to, send.message)
             for message in step.broadcasts:
