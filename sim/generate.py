@@ -147,7 +147,9 @@ def _fault_somewhere(chance: Random, machines: Machines) -> Fault:
     verb, target = chance.choice(TOGETHER)
     at: int | Moment = FORMED + chance.randrange(0, 55_000) * MS
     if chance.random() < 0.5 and verb not in ("disturb", "slow"):
-        at = Moment(chance.choice((*MOMENTS, "birth confirmed")), chance.randrange(1, 6), chance.choice((0, 0, 5, 400)) * MS)
+        at = Moment(
+            chance.choice((*MOMENTS, "birth confirmed")), chance.randrange(1, 6), chance.choice((0, 0, 5, 400)) * MS
+        )
     side = tuple(chance.sample(machines.names, chance.randrange(1, len(machines.names))))
     disturbs = verb == "disturb"
     return Fault(

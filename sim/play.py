@@ -66,7 +66,9 @@ def settings(machines: Machines, name: str, chance: Random | None = None) -> Set
     cluster = f"c{founder + 1}" if machines.count else name  # without a count each machine is a cluster of its own
     config = Config(
         peer=name,
-        known=tuple(sorted({name, machines.names[founder] if machines.count else name})),  # the founder is its bootstrap peer
+        known=tuple(
+            sorted({name, machines.names[founder] if machines.count else name})
+        ),  # the founder is its bootstrap peer
         host=name,
         cluster=cluster,
         replication_factor=machines.replication_factor,

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from protocol.effects import Start
 from protocol.inputs import Cause
-from sim import timings
+from sim import forward, timings
 from sim.disk import Directory
 from sim.host import Host
 from sim.laws import Violation
@@ -85,12 +85,12 @@ class Rqlited:
         start = self.start
         found = host.disk.directory(start.incarnation)
         if not host.binary:
-            self._later(self._end, None, "binary_missing", "no rqlited can be executed")
+            self._later(self.end, None, "binary_missing", "no rqlited can be executed")
         elif start.mode == "restart" and (found is None or not found.raft or found.marker != start.node_id):
             # P54: it would bootstrap an empty database that acknowledges writes.
-            self._later(self._end, None, "data_missing", "marker or Raft state is not there")
+            self._later(self.end, None, "data_missing", "marker or Raft state is not there")
         elif start.mode != "restart" and host.disk.full:
-            self._later(self._end, None, "disk", "no space left on device")
+            self._later(self.end, None, "disk", "no space left on device")
         else:
             if found is not None and not found.pid and (not found.raft or found.marker != start.node_id):
                 host.disk.throw_away(start.incarnation)  # the remains of a start that never held anything
@@ -109,7 +109,7 @@ class Rqlited:
         if ambush is not None and ambush.trap == "hang":
             return
         if ambush is not None and ambush.trap == "fail":
-            self._later(self._end, 1, ambush.cause, "as the scenario wants it")
+            self._later(self.end, 1, ambush.cause, "as the scenario wants it")
             return
         if ambush is not None:
             host.steal(self.start.http if ambush.trap == "http" else self.start.raft, ambush.lasts)
@@ -118,7 +118,7 @@ class Rqlited:
     def _bind(self) -> None:
         for port in (self.start.http, self.start.raft):
             if not self.host.bind(port, self.pid):
-                self._end(1, "port_taken", f"port {port} is in use")
+                self.end(1, "port_taken", f"port {port} is in use")
                 return
         self.listening = True
         groups, directory, start = self.host.groups, self.directory, self.start
@@ -129,7 +129,7 @@ class Rqlited:
         self.group = group = directory.group
         moved = group is not None and group.voters.get(start.node_id) != self.address
         if group is None or (group.replicated and moved):
-            self._join(1)
+            forward.join(self, 1)
         elif group.replicated:
             group.up(self)
         else:
@@ -137,20 +137,6 @@ class Rqlited:
             group.running[start.node_id] = self
             heartbeat = self.host.heartbeat
             self.after((heartbeat, 2 * heartbeat), self._elected)
-
-    def _join(self, attempt: int) -> None:
-        """-join: ask each of the addresses until a leader takes us in. Running out of attempts is fatal."""
-        groups = self.host.groups
-        for address in self.start.join:
-            peer = groups.bound.get(address)
-            if peer is not None and peer.start.incarnation == self.start.incarnation and peer.group is not None:
-                there = not peer.paused and groups.linked(self.host, peer.host)
-                if there and peer.group.leader_of(peer) is not None and peer.group.admit(self):
-                    return
-        if attempt == timings.JOIN_ATTEMPTS:
-            self._end(1, "crashed", "it could not join")
-        else:
-            self.after(timings.JOIN_INTERVAL, self._join, attempt + 1)
 
     def follow(self) -> None:
         """A leader is known, perhaps this very process: replay the log, once."""
@@ -206,11 +192,11 @@ class Rqlited:
         number = self._numbers = self._numbers + 1
         self.flying[number] = (reply, asker)
         if self.replicated:
-            self._pass_on(number, strong, lasts, 0)
+            forward.pass_on(self, number, strong, lasts, 0)
         elif not self.leader:
             self.after(timings.WEAK_READ, self._fail, number)
         elif strong:
-            self._in_order(lasts, self._strong_done, number)
+            self.in_order(lasts, self._strong_done, number)
         else:
             delay = lasts or _READ_FROM + int(self._random() * _READ_SPAN)
             self._schedule.after(delay, self._weak_done, number)
@@ -224,13 +210,13 @@ class Rqlited:
         number = self._numbers = self._numbers + 1
         self.flying[number] = (reply, asker)
         if self.replicated:
-            self._pass_on(number, True, lasts, value)
+            forward.pass_on(self, number, True, lasts, value)
             return
         if not self.leader or self.host.disk.full:
             self.after(timings.WEAK_READ, self._fail, number)
             return
         self.directory.unsynced.append(value)
-        self._in_order(lasts, self._write_done, number)
+        self.in_order(lasts, self._write_done, number)
 
     def look(self, reply: Reply, asker: object) -> None:
         """Read what the process knows of itself: counters, configuration, applied index. It needs no leader."""
@@ -241,43 +227,12 @@ class Rqlited:
         self.flying[number] = (reply, asker)
         self.after(timings.WEAK_READ, self._answer, number, "ok", NO_ROWS, 0)
 
-    def _pass_on(self, number: int, ordered: bool, lasts: int, value: int) -> None:
-        """To the leader, whoever that is; through the log when ``ordered``."""
-        group = self.group
-        leader = group.leader_of(self) if group is not None else None
-        if group is None or leader is None or (value and leader.host.disk.full):
-            self.after(timings.WEAK_READ, self._fail, number)
-            return
-        if value:
-            group.tail.append(value)
-        way = 0 if leader is self else 2 * between(self.host.chance, timings.HOP)
-        asked = (number, group.term, ordered, value)
-        if ordered:
-            leader._in_order(lasts + way, self._passed_on, *asked)
-        else:
-            delay = lasts or _READ_FROM + int(self._random() * _READ_SPAN)
-            self._schedule.after(delay + way, self._passed_on, *asked)
+    def answer_after(self, bounds: timings.Range, number: int, outcome: Outcome) -> None:
+        """End request ``number`` in a while."""
+        self.after(bounds, self._answer, number, outcome, NO_ROWS, 0)
 
-    def _passed_on(self, number: int, term: int, ordered: bool, value: int) -> None:
-        group = self.group
-        assert group is not None
-        leader = group.leader
-        if leader is None or group.term != term:
-            self._answer_later(number, "reset" if value else "error")
-        elif leader.paused or (ordered and not group.quorum(leader)):
-            self._schedule.after(timings.RAFT_RETRY, self._passed_on, number, term, ordered, value)
-        else:
-            if value:
-                group.commit(value)
-            elif ordered:
-                group.strong()
-            if self.host.groups.linked(self.host, leader.host):
-                rows = leader.directory.values
-                self._answer_later(number, "ok", rows, len(rows))
-            else:
-                self._answer_later(number, "reset" if value else "error")
-
-    def _answer_later(self, number: int, outcome: Outcome, rows: list[int] = NO_ROWS, count: int = 0) -> None:
+    def answer_later(self, number: int, outcome: Outcome, rows: list[int] = NO_ROWS, count: int = 0) -> None:
+        """End request ``number`` now, or when this process goes on."""
         if self.alive and not self._waits(self._answer, number, outcome, rows, count):
             self._answer(number, outcome, rows, count)
 
@@ -288,7 +243,7 @@ class Rqlited:
             if self.sentenced:
                 self._drain()
 
-    def _in_order(self, lasts: int, done: Callable[..., None], *asked: int) -> None:
+    def in_order(self, lasts: int, done: Callable[..., None], *asked: object) -> None:
         """The log is one queue: an entry commits after those before it, and not before the log is replayed."""
         took = lasts + (_WRITE_FROM + int(self._random() * _WRITE_SPAN)) * self.host.disk.slowness
         at = self._committed_at = max(self._committed_at + 1, self._schedule.now + took)
@@ -377,13 +332,13 @@ class Rqlited:
         directory = self.directory
         if not directory.dirty or self.host.chance.random() < 0.5:
             directory.folded = len(directory.values)
-        self._end(0, "stopped", "")
+        self.end(0, "stopped", "")
 
     def kill(self, cause: Cause = "killed") -> None:
         """SIGKILL, or a crash of its own."""
         if self.alive:
             self._killed = True
-            self._end(-9, cause, "signal 9")
+            self.end(-9, cause, "signal 9")
 
     def pause(self) -> None:
         self.paused = True
@@ -400,7 +355,7 @@ class Rqlited:
         if self.group is not None:
             self.group.disturbed()
 
-    def _end(self, code: int | None, cause: Cause, detail: str) -> None:
+    def end(self, code: int | None, cause: Cause, detail: str) -> None:
         self.alive = self.listening = self.leader = False
         self.host.release(self.pid)
         if self.host.groups.bound.get(self.address) is self:
