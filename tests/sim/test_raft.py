@@ -30,7 +30,9 @@ class Three:
 
     def start(self, name: str, run: int) -> Rqlited:
         mode = "restart" if run > 1 else "found" if name == "a" else "join"
-        start = Start("app_users", "s-1-x", run, mode, f"{name}.s-1-x.0", 5001, 7001, () if name == "a" else ("a:7001",))
+        start = Start(
+            "app_users", "s-1-x", run, mode, f"{name}.s-1-x.0", 5001, 7001, () if name == "a" else ("a:7001",)
+        )
         return Rqlited(
             self.hosts[name], start, lambda _: self.ready.append(name), lambda *told: self.causes.append(told[2])
         )
