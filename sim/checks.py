@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from protocol import codec, invariants
+from protocol import codec, digest, invariants
 from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash, Write
 from protocol.rows import EpochPromise, NamePromise
 from sim.laws import Violation
@@ -32,6 +32,8 @@ class Checks:
         self._promised: dict[tuple[str, str], int] = {}
         """(machine, incarnation) → the highest epoch ever made durable there."""
         self._named: dict[tuple[str, str], tuple[int, str]] = {}
+
+        self._founded: set[str] = set()
 
     # After a step, and after its commit.
 
@@ -74,10 +76,19 @@ class Checks:
             raise Violation("P10", f"{machine.name} promised {row.internal} to {before} and now to {row.attempt}")
         self._named[key] = row.attempt
 
+    def wiped(self, machine: Machine) -> None:
+        """What this machine promised is gone with its disk: P61 sees to it that the rest is enough."""
+        self._promised = {key: epoch for key, epoch in self._promised.items() if key[0] != machine.name}
+        self._named = {key: attempt for key, attempt in self._named.items() if key[0] != machine.name}
+
     # Where processes begin and end.
 
     def starts(self, node: Executor, start: Start) -> None:
         """A start uses ports that this node has reserved, both for one ticket (F84), and follows an observed exit (P41)."""
+        if start.mode == "found":
+            if start.incarnation in self._founded:
+                raise Violation("P12", f"{node.machine.name} founds {start.internal} once more ({start.incarnation})")
+            self._founded.add(start.incarnation)
         owner = node.ports.owner(start.http)
         if owner is None or owner != node.ports.owner(start.raft):
             raise Violation(
@@ -143,6 +154,18 @@ class Checks:
         for hosted in node.engine.state.hosted.values():
             if hosted.process == "none" and hosted.incarnation in node.hands.runs:
                 raise Violation("F61", f"{hosted.internal}: a process runs that the engine does not know of")
+
+    def agreed(self, cluster: list[Machine]) -> None:
+        """At rest all directories of a cluster are one (F20), and each name has one living incarnation (P10, P15)."""
+        nodes = {one.name: one.node.engine.state for one in cluster if one.node is not None and one.node.alive}
+        roots: dict[bytes, list[str]] = {}
+        for name, state in nodes.items():
+            roots.setdefault(digest.root(state), []).append(name)
+            for internal, living in state.by_name.items():
+                if len(living) > 1:
+                    raise Violation("P10", f"{name} knows {len(living)} living incarnations of {internal}: {living}")
+        if len(roots) > 1:
+            raise Violation("F20", f"the directories of {' and '.join(map(' '.join, roots.values()))} differ at rest")
 
     def rest(self, machine: Machine, longest: int) -> None:
         """Nothing happens any more: every question was answered, nothing sleeps with a process."""

@@ -1,5 +1,6 @@
-"""The clients of one database at one machine's gateway. The law kept here: they are patient with what was never sent (a refused
-connection is tried again), and never repeat what may have happened (F86).
+"""The clients of one database, who come from one machine. The law kept here: they are patient with what was never sent (a refused
+connection is tried again, here or at another node of the cluster; who is told that this node is no member goes to one), and
+never repeat what may have happened (F86).
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ _WAY_SPAN: Final = timings.TO_GATEWAY[1] - timings.TO_GATEWAY[0]
 
 
 class Client:
-    def __init__(self, world: World, machine: Machine, app: str, name: str) -> None:
+    def __init__(self, world: World, machine: Machine, app: str, name: str, history: History) -> None:
         self.machine = machine
+        self.gateway = machine
+        """Where they send their queries: where they come from, until that turns out to be wrong."""
         self.database = (app, name)
         self.internal = DatabaseName(app, name).internal
-        self.history = History(f"{machine.name}: {app}/{name}")
+        self.history = history
         self._world = world
         self._schedule = world.schedule
         self._after = world.schedule.after
@@ -46,7 +49,7 @@ class Client:
         """One query of somebody who knows the rqlited's HTTP port, past every door (F40). There is nothing to know before the
         database was acknowledged to anybody: until then its birth may still come to nothing (P12)."""
         query = self._query(writes, False, 0)
-        rqlited = self.machine.running(self.internal)
+        rqlited = self.gateway.running(self.internal)
         if rqlited is None or not self.history.answered:
             query.end("problem", "connection refused", NO_ROWS, 0)
         elif writes:
@@ -71,8 +74,10 @@ class Client:
         return Query(self, world.queries, value, strong, lasts, self._schedule.now)
 
     def _connect(self, query: Query) -> None:
-        workers = self.machine.accepting
+        workers = self.gateway.accepting
         if not workers:
+            if query.begun + timings.CLIENT_PATIENCE < self._schedule.now:
+                self._go_on()
             if self._schedule.now + timings.CLIENT_RETRY > query.begun + timings.QUERY_TIMEOUT:
                 query.end("timeout", "no gateway listens", NO_ROWS, 0)
             else:
@@ -81,6 +86,23 @@ class Client:
             workers[0].submit(query)
         else:
             workers[between(self._chance, (0, len(workers) - 1))].submit(query)
+
+    def sent_on(self, query: Query, detail: str) -> bool:
+        """The gateway said that others serve this database: ask one of those. Nothing was sent (until gateways do this hop)."""
+        over = query.begun + timings.QUERY_TIMEOUT
+        if not detail.startswith("not-a-member") or self._schedule.now + timings.CLIENT_RETRY > over:
+            return False
+        members = detail.partition("served by ")[2].partition(", not by")[0].split(", ")
+        others = [name for name in members if name in self._world.machines and name != self.gateway.name]
+        if others:
+            self.gateway = self._world.machines[others[between(self._chance, (0, len(others) - 1))]]
+        self._schedule.after(timings.CLIENT_RETRY, self._connect, query)
+        return True
+
+    def _go_on(self) -> None:
+        """Nobody listens there: try the next node of the cluster."""
+        cluster = self._world.clusters()[self.machine.settings.config.cluster]
+        self.gateway = cluster[(cluster.index(self.gateway) + 1) % len(cluster)]
 
     def told(self, query: Query, rows: list[int], count: int) -> None:
         """A query has ended: hold the answer against what clients were told before."""

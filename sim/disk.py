@@ -11,6 +11,7 @@ from random import Random
 from attrs import Factory, define
 
 from protocol.effects import Write
+from sim.raft import Group
 
 
 @define(eq=False)
@@ -26,6 +27,8 @@ class Directory:
     """The node id that the marker names, or None: no marker."""
     raft: bool = False
     """Raft state is there."""
+    group: Group | None = None
+    """The group that the Raft state is of."""
     values: list[int] = Factory(list[int])
     index: int = 0
     unsynced: list[int] = Factory(list[int])

@@ -70,9 +70,9 @@ class Executor:
             inputs.InstanceReady,
             start.incarnation,
             start.run,
-            rqlited.directory.index,
-            (start.node_id,),
-            True,
+            rqlited.applied,
+            rqlited.voters,
+            rqlited.leader,
             rqlited.counter,
         )
 
@@ -98,7 +98,10 @@ class Executor:
         if rqlited is None:
             self._schedule.after(1, self._probed, probe, "refused", [], 0)
             return
-        rqlited.read(self._probed, probe, action.strong, counted=False)
+        if rqlited.replicated and not action.strong:
+            rqlited.look(self._probed, probe)
+        else:
+            rqlited.read(self._probed, probe, action.strong, counted=False)
         self._schedule.after(timings.PROBE_TIMEOUT, self._probed, probe, "error", [], 0)
 
     def _probed(
@@ -110,8 +113,8 @@ class Executor:
         self._probes.discard(action.token)
         who = (action.incarnation, action.run, action.token)
         if outcome == "ok" and rqlited is not None:
-            applied, voters = rqlited.directory.index, (rqlited.start.node_id,)
-            self._feed(inputs.Probed, *who, True, rqlited.counter, applied, rqlited.leader, voters)
+            seen = (rqlited.counter, rqlited.applied, rqlited.leader, rqlited.voters)
+            self._feed(inputs.Probed, *who, True, *seen)
         else:
             self._feed(inputs.Probed, *who, False, 0, 0, False, (), outcome)
 

@@ -64,11 +64,12 @@ class Expectations:
         return [machines[expect.node]] if expect.node else list(machines.values())
 
     def _histories(self, expect: Expect) -> list[History]:
-        return [
-            client.history
+        found = {
+            id(client.history): client.history
             for (node, database), client in self.world.clients.items()
             if expect.node in ("", node) and expect.database in ("", database)
-        ]
+        }
+        return list(found.values())
 
     def _told(self, expect: Expect, event: str) -> list[Told]:
         internal = internal_of(expect.database)
@@ -95,6 +96,8 @@ class Expectations:
     def state(self, expect: Expect) -> Finding:
         internal = internal_of(expect.database)
         found = sorted({machine.state_of_name(internal) for machine in self._machines(expect)})
+        if len(found) > 1 and expect.text != "absent":
+            found = [state for state in found if state != "absent"]  # who is no member has no state of its own
         at = f" at {duration(expect.at)}" if expect.at is not None else " at the end"
         held = found == [expect.text]
         return Finding(f"{expect.database} is {expect.text}{at}", held, "" if held else f"it is {', '.join(found)}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from protocol.ids import DatabaseName
 from sim.host import FOREIGN, Ambush, Trap
 from sim.moments import Watch
+from sim.network import FAIR, Link, Weather, links
 from sim.query import Query
-from sim.scenario import Fault, Moment
+from sim.scenario import ALL, Fault, Moment
 from sim.writer import duration
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ class Faults:
         self._world = world
         self._healed = False
         for fault in faults:
-            machine = world.machines[fault.node or next(iter(world.machines))]
-            if fault.verb == "repeat":
-                machine.remembered = {}
-            if isinstance(fault.at, Moment):
-                self._await(machine, fault, fault.at)
-            else:
-                world.schedule.at(fault.at, self._strike, machine, fault)
+            name = fault.node or next(iter(world.machines))
+            for machine in world.machines.values() if name == ALL else (world.machines[name],):
+                if fault.verb == "repeat":
+                    machine.remembered = {}
+                if isinstance(fault.at, Moment):
+                    self._await(machine, fault, fault.at)
+                else:
+                    world.schedule.at(fault.at, self._strike, machine, fault)
 
     def _await(self, machine: Machine, fault: Fault, moment: Moment) -> None:
         def then(_machine: Machine) -> None:
@@ -63,6 +65,7 @@ class Faults:
     def heal(self) -> None:
         """Faults are over: what is stopped goes on, disks are well, foreign processes are gone, nodes are up."""
         self._healed = True
+        self._world.network.heal()
         for machine in self._world.machines.values():
             machine.host.ambushes.clear()
             machine.host.bound = {port: pid for port, pid in machine.host.bound.items() if pid != FOREIGN}
@@ -137,6 +140,14 @@ class Faults:
         machine.crash()
         self._come_back(machine, fault)
 
+    def wipe(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, "the machine loses power and its disk", "an empty disk takes its place")
+        machine.wipe()
+        self._come_back(machine, fault)
+
+    def start(self, machine: Machine, _fault: Fault) -> None:
+        self._start_again(machine)
+
     def stop(self, machine: Machine, fault: Fault) -> None:
         self._tell(machine, fault, "the node is stopped", "SIGTERM")
         machine.stop_node()
@@ -182,6 +193,35 @@ class Faults:
 
         self._after(fault.lasts, over)
 
+    def _links(self, machine: Machine, fault: Fault) -> tuple[list[Link], str]:
+        side = fault.side or (machine.name,)
+        where = {"both": "to and from", "in": "to", "out": "from"}[fault.target]
+        return links(side, self._world.machines, fault.target), f"{where} {', '.join(side)}"
+
+    def partition(self, machine: Machine, fault: Fault) -> None:
+        cut, whose = self._links(machine, fault)
+        self._tell(machine, fault, f"nothing passes {whose} for {duration(fault.lasts)}")
+        self._world.network.cut(cut)
+        self._after(fault.lasts, lambda: None if self._healed else self._world.network.mend(cut))
+
+    def hold(self, machine: Machine, fault: Fault) -> None:
+        held, whose = self._links(machine, fault)
+        self._tell(machine, fault, f"what is sent {whose} is kept for {duration(fault.lasts)}")
+        self._world.network.hold(held)
+        self._after(fault.lasts, lambda: None if self._healed else self._world.network.release(held))
+
+    def disturb(self, machine: Machine, fault: Fault) -> None:
+        lost = f"loses {fault.loss:.0%}, doubles {fault.twice:.0%}, delays up to {duration(fault.slowest)}"
+        self._tell(machine, fault, f"the network {lost} for {duration(fault.lasts)}")
+        network = self._world.network
+        network.weather = weather = Weather(fault.loss, fault.twice, fault.slowest)
+
+        def over() -> None:
+            if network.weather is weather:
+                network.weather = FAIR
+
+        self._after(fault.lasts, over)
+
     def repeat(self, machine: Machine, fault: Fault) -> None:
         last = machine.remembered.get(fault.target) if machine.remembered else None
         self._tell(
@@ -204,4 +244,9 @@ STRIKES: Final[dict[str, Callable[[Faults, Machine, Fault], None]]] = {
     "fill": Faults.fill,
     "remove": Faults.remove,
     "repeat": Faults.repeat,
+    "wipe": Faults.wipe,
+    "start": Faults.start,
+    "partition": Faults.partition,
+    "hold": Faults.hold,
+    "disturb": Faults.disturb,
 }

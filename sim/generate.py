@@ -93,3 +93,77 @@ def scenario(seed: int, faults: int | None = None) -> Scenario:
         workload=tuple(traffic(chance) for _ in range(chance.randrange(1, 10))),
         faults=tuple(fault(chance) for _ in range(count)),
     )
+
+
+# --- many nodes -----------------------------------------------------------------------------------------------------
+
+TOGETHER = (
+    *(("kill", "rqlited"), ("kill", "node"), ("pause", "rqlited"), ("pause", "node"), ("pause", "node")),
+    *(("crash", "machine"), ("crash", "machine"), ("stop", "node"), ("steal", "http"), ("fail", "start")),
+    *(("partition", "both"), ("partition", "both"), ("partition", "in"), ("partition", "out"), ("hold", "both")),
+    *(("hold", "out"), ("disturb", "network"), ("disturb", "network"), ("slow", "disk")),
+)
+"""What goes wrong among several nodes. No disk is lost here: until members are replaced, a database does not sleep without it."""
+FORMED = 4 * limits.SECOND
+"""When the nodes have found each other."""
+
+
+def together(seed: int) -> Scenario:
+    """Three to five nodes of one cluster: clients everywhere, and a network that is as bad as everything else."""
+    chance = Random(f"torpor/together/{seed}")
+    count = chance.choice((3, 3, 4, 5))
+    machines = Machines(
+        names=tuple(f"n{i}" for i in range(1, count + 1)),
+        count=count,
+        replication_factor=chance.choice((1, 2, 3, 3)),
+        health_interval=chance.choice((500, 1000, 3000)) * MS,
+        hibernation_timeout=chance.choice((1000, 3000, 6000)) * MS,
+        stop_timeout=chance.choice((200, 1000, 5000)) * MS,
+        skew=chance.choice((0, 600)) * limits.SECOND,
+        drift=chance.choice((0, 200)),
+    )
+    return Scenario(
+        title=f"generated from seed {seed}, {count} nodes",
+        seed=seed,
+        lasts=FORMED + 2 * LASTS,
+        machines=machines,
+        workload=tuple(_traffic_somewhere(chance, machines) for _ in range(chance.randrange(2, 9))),
+        faults=tuple(_fault_somewhere(chance, machines) for _ in range(chance.choice((0, 2, 5, 8, 16)))),
+    )
+
+
+def _traffic_somewhere(chance: Random, machines: Machines) -> Traffic:
+    at = FORMED + chance.randrange(0, 50_000) * MS
+    database, node = chance.choice(DATABASES[:2]), chance.choice(machines.names)
+    writes = chance.choice((0.0, 0.5, 1.0))
+    if chance.random() < 0.6:
+        every = chance.choice((50, 300, 900, 3000)) * MS
+        until = min(FORMED + 2 * LASTS, at + chance.randrange(1, 40) * every)
+        return Traffic(database, at, node, until, every, writes=writes, strong=chance.random() < 0.3)
+    return Traffic(database, at, node, queries=chance.choice((1, 1, 20)), writes=writes)
+
+
+def _fault_somewhere(chance: Random, machines: Machines) -> Fault:
+    verb, target = chance.choice(TOGETHER)
+    at: int | Moment = FORMED + chance.randrange(0, 55_000) * MS
+    if chance.random() < 0.5 and verb not in ("disturb", "slow"):
+        at = Moment(
+            chance.choice((*MOMENTS, "birth confirmed")), chance.randrange(1, 6), chance.choice((0, 0, 5, 400)) * MS
+        )
+    side = tuple(chance.sample(machines.names, chance.randrange(1, len(machines.names))))
+    disturbs = verb == "disturb"
+    return Fault(
+        verb,
+        target,
+        at,
+        node=chance.choice(machines.names),
+        database=chance.choice(("", *DATABASES[:2])) if verb in ("kill", "pause", "steal", "fail") else "",
+        lasts=chance.choice((300, 2000, 8000, 25_000)) * MS,
+        back=chance.choice((0, 500, 5000, 20_000)) * MS,
+        times=chance.choice((1, 2)) if target == "start" else 1,
+        factor=chance.choice((5, 50)),
+        side=side if verb in ("partition", "hold") else (),
+        loss=chance.choice((0.0, 0.05, 0.2)) if disturbs else 0.0,
+        twice=chance.choice((0.0, 0.1)) if disturbs else 0.0,
+        slowest=chance.choice((0, 20, 300)) * MS if disturbs else 0,
+    )

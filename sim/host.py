@@ -12,6 +12,7 @@ from attrs import Factory, define, frozen
 from protocol.inputs import Cause
 from sim.disk import Disk
 from sim.laws import Violation
+from sim.raft import Groups
 from sim.schedule import Schedule
 
 FOREIGN: Final = -1
@@ -46,6 +47,10 @@ class Host:
     """Port → pid."""
     ambushes: list[Ambush] = Factory(list[Ambush])
     pids: int = 100
+    name: str = ""
+    """What other machines know it by: the host of its Raft addresses."""
+    groups: Groups = Factory(Groups)
+    """Of the whole world."""
 
     def spawn(self) -> int:
         self.pids += 1

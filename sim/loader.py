@@ -15,7 +15,7 @@ from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import Cause
 from protocol.limits import MILLISECOND, SECOND
 from sim import moments
-from sim.scenario import VERBS, Expect, Fault, Machines, Moment, Scenario, Traffic
+from sim.scenario import ALL, VERBS, Expect, Fault, Machines, Moment, Scenario, Traffic
 
 SCENARIOS: Final = Path(__file__).resolve().parent.parent / "configs" / "scenarios"
 """Where a bare name is looked up, wherever the command is run."""
@@ -192,6 +192,13 @@ def _machines(node: yaml.Node) -> Machines:
         node,
         {
             "names": _list(_text),
+            "count": _number,
+            "replication_factor": _number,
+            "health_interval": _duration,
+            "founders": _number,
+            "late": _list(_text),
+            "skew": _duration,
+            "drift": _number,
             "workers": _number,
             "hibernation_timeout": _duration,
             "max_databases": _number,
@@ -204,6 +211,12 @@ def _machines(node: yaml.Node) -> Machines:
     )
     if not found.get("names", ("n1",)):
         raise _Bad(node, "`names` needs at least one node")
+    if "count" in found:
+        if "names" in found or not 1 <= found["count"] <= 9:
+            raise _Bad(node, "`count` is a number of nodes from 1 to 9, without `names`: they are n1, n2, …")
+        found["names"] = tuple(f"n{i}" for i in range(1, found["count"] + 1))
+    if not 1 <= found.get("replication_factor", 1) <= max(1, found.get("count", 0)):
+        raise _Bad(node, "`replication_factor` needs a `count` of nodes that is as high")
     return Machines(**found)
 
 
@@ -236,6 +249,7 @@ def _traffic(node: yaml.Node) -> Traffic:
 def _fault(node: yaml.Node) -> Fault:
     keys: dict[str, Parse] = {verb: _one_of(targets) for verb, targets in VERBS.items()}
     keys |= {"at": _when, "node": _text, "database": _database, "for": _duration, "times": _number, "factor": _number}
+    keys |= {"side": _list(_text), "loss": _share, "twice": _share, "slowest": _duration}
     keys |= {"cause": _one_of(get_args(Cause)), "back": lambda n: None if _text(n) == "never" else _duration(n)}
     found = _mapping(node, keys)
     verbs = [verb for verb in VERBS if verb in found]
@@ -296,6 +310,9 @@ def _scenario(root: yaml.Node) -> Scenario:
         found["machines"] = found.pop("nodes")
     scenario = Scenario(**found)
     for one in (*scenario.workload, *scenario.faults, *scenario.expect):
-        if one.node and one.node not in scenario.machines.names:
+        if one.node and one.node not in (*scenario.machines.names, *((ALL,) if isinstance(one, Fault) else ())):
             raise _Bad(root, f"no node is called {one.node!r}; there are {', '.join(scenario.machines.names)}")
+    for name in (*scenario.machines.late, *(name for fault in scenario.faults for name in fault.side)):
+        if name not in scenario.machines.names:
+            raise _Bad(root, f"no node is called {name!r}; there are {', '.join(scenario.machines.names)}")
     return scenario

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from protocol.chart import Chart
-from protocol.effects import Start
+from protocol.effects import Start, Write
 from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import Cause
+from protocol.limits import SECOND
 from protocol.node import Config
 from sim import timings
 from sim.checks import Checks
@@ -38,6 +39,15 @@ class Settings:
     raft_ports: tuple[int, int] = (7001, 7999)
     heartbeat: int = timings.HEARTBEAT
     binary: bool = True
+    swarm: str = ""
+    """The private network's key: who has another one is never heard."""
+    founds: bool = True
+    """Its first boot founds the cluster (P60); the others listen."""
+    late: bool = False
+    """Not started with the rest."""
+    offset: int = 0
+    drift: int = 0
+    """This machine's clock: ahead by ``offset`` µs from the beginning, and by ``drift`` µs more in every second."""
 
 
 class Machine:
@@ -51,8 +61,11 @@ class Machine:
         self.moments = world.moments
         self.checks: Checks = world.checks
         self.disk = Disk(world.streams["disk"])
-        self.disk.on_durable = lambda writes: self.checks.durable(self, writes)
+        self.disk.on_durable = self._durable
         self.host = Host(world.schedule, world.streams["rqlite"], self.disk, settings.binary, settings.heartbeat)
+        self.host.name, self.host.groups = name, world.groups
+        self.founds = settings.founds
+        """Nothing of the cluster that it founds is durable yet."""
         self.processes: dict[int, Rqlited] = {}
         """Pid → every rqlited that runs on this machine, whoever started it."""
         self.started: dict[str, int] = {}
@@ -67,6 +80,24 @@ class Machine:
         self._chart = chart
         self._workers = 0
         self._internals: dict[str, str] = {}
+
+    def _durable(self, writes: tuple[Write, ...]) -> None:
+        self.founds = False
+        self.checks.durable(self, writes)
+
+    # The machine's clock.
+
+    def clock(self) -> int:
+        """What this machine takes the time to be, µs."""
+        now = self.schedule.now
+        return now + self.settings.offset + now * self.settings.drift // SECOND
+
+    def when(self, local: int) -> int:
+        """The world's time at which this machine's clock first shows ``local``."""
+        at = (local - self.settings.offset) * SECOND // (SECOND + self.settings.drift)
+        while at + self.settings.offset + at * self.settings.drift // SECOND < local:
+            at += 1
+        return at
 
     # The node's process.
 
@@ -147,6 +178,12 @@ class Machine:
         for worker in list(self.workers.values()):
             worker.die()
         self.host.bound = {port: pid for port, pid in self.host.bound.items() if pid == FOREIGN}
+
+    def wipe(self) -> None:
+        """The disk is replaced by an empty one under a machine that has lost power: the node's identity is kept elsewhere."""
+        self.crash()
+        self.disk.wipe()
+        self.checks.wiped(self)
 
     def stop_node(self) -> None:
         """SIGTERM of the node: it takes its workers (which finish what is in flight, within bounds) and its rqlited along."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
+from random import Random
 from typing import Final, Literal
 
 from attrs import define, field
 
 from protocol.chart import CHARTS
-from protocol.limits import DRAIN_WINDOW, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW
+from protocol.limits import DRAIN_WINDOW, HEALTH_MISSES, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW, VOTE_WINDOW
 from protocol.node import Config
 from sim.expect import Expectations, Finding
 from sim.faults import Faults
@@ -20,6 +21,7 @@ from sim.laws import Violation
 from sim.machine import Settings
 from sim.query import Query
 from sim.scenario import Machines, Scenario
+from sim.streams import Streams
 from sim.timings import QUERY_TIMEOUT
 from sim.trace import Trace
 from sim.workload import Workload
@@ -57,19 +59,37 @@ class Outcome:
         return not self.broken and all(finding.held for finding in self.findings)
 
 
-def settings(machines: Machines, name: str) -> Settings:
-    """One machine's settings. Its node knows nobody else, so its databases have one replica."""
+def settings(machines: Machines, name: str, chance: Random | None = None) -> Settings:
+    """One machine's settings; ``chance`` says how far its clock is off."""
+    number = machines.names.index(name) if machines.count else 0
+    founder = number % machines.founders
+    cluster = f"c{founder + 1}" if machines.count else name  # without a count each machine is a cluster of its own
     config = Config(
         peer=name,
-        known=(name,),
-        cluster=name,  # each machine is a cluster of its own, whatever it hears
-        replication_factor=1,
+        known=tuple(
+            sorted({name, machines.names[founder] if machines.count else name})
+        ),  # the founder is its bootstrap peer
+        host=name,
+        cluster=cluster,
+        replication_factor=machines.replication_factor,
+        health_interval=machines.health_interval,
         hibernation_timeout=machines.hibernation_timeout,
         max_databases=machines.max_databases,
         stop_timeout=machines.stop_timeout,
         wake_deadline=machines.wake_deadline,
     )
-    return Settings(config, machines.workers, machines.http_ports, machines.raft_ports, machines.heartbeat)
+    return Settings(
+        config,
+        machines.workers,
+        machines.http_ports,
+        machines.raft_ports,
+        machines.heartbeat,
+        swarm="one" if machines.count else name,
+        founds=number == founder,
+        late=name in machines.late,
+        offset=chance.randrange(machines.skew) if chance is not None and machines.skew else 0,
+        drift=chance.randrange(-machines.drift, machines.drift + 1) if chance is not None and machines.drift else 0,
+    )
 
 
 def play(
@@ -79,9 +99,10 @@ def play(
     until: int | None = None,
 ) -> Outcome:
     """Play a scenario to its end, or stop at ``until`` µs to look around (then nothing is judged)."""
+    clocks = Streams(scenario.seed)["clocks"]
     world = World(
         scenario.seed,
-        {name: settings(scenario.machines, name) for name in scenario.machines.names},
+        {name: settings(scenario.machines, name, clocks) for name in scenario.machines.names},
         CHARTS[engine],
         keep_trace,
     )
@@ -99,7 +120,7 @@ def play(
             findings = expectations.findings()
             told = len(world.story)
             workload.stopped = True
-            _heal(world, faults)
+            _heal(world, scenario, faults)
             _prove_alive(world, scenario)
             story = world.story[:told]
     except Violation as violation:
@@ -127,10 +148,15 @@ def _run(world: World, until: int) -> None:
         world.scan()
 
 
-def _heal(world: World, faults: Faults) -> None:
+def _heal(world: World, scenario: Scenario, faults: Faults) -> None:
     world.tell("", "", "all faults are over")
     faults.heal()
-    _run(world, world.schedule.now + RECOVERY)
+    _run(world, world.schedule.now + RECOVERY + (_together(scenario) if scenario.machines.count else 0))
+
+
+def _together(scenario: Scenario) -> int:
+    """Several nodes hear each other again, exchange their directories, and let what was under way run into its deadlines."""
+    return (HEALTH_MISSES + 2) * scenario.machines.health_interval + 2 * VOTE_WINDOW
 
 
 def _prove_alive(world: World, scenario: Scenario) -> None:
@@ -139,19 +165,26 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
     probes: list[tuple[str, Query]] = []
     for (node, database), client in world.clients.items():
         probes.append((f"{node}: {database}", client.ask(writes=False, strong=True)))
-    world.schedule.run(asked_at + ANSWERED_WITHIN)
+    _run(world, asked_at + ANSWERED_WITHIN)
     for whose, probe in probes:
         if not probe.over:
             raise Violation("liveness", f"{whose} does not answer a strong read within 10 s of a healed world")
         if probe.verdict != "ok" and not probe.detail.startswith(FULL):
             raise Violation("liveness", f"{whose} answers a strong read of a healed world with: {probe.detail}")
     timeout = scenario.machines.hibernation_timeout
+    if any(fault.verb == "wipe" for fault in scenario.faults):
+        timeout = 0  # a member that lost its copy can never vote for a sleep (P31): it has to be replaced first
     if timeout:
-        _run(world, world.schedule.now + 2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW)
+        rounds = 3 if scenario.machines.count else 1  # a sleep that a late message vetoed is tried again
+        _run(world, world.schedule.now + rounds * (2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW))
         for (node, database), client in world.clients.items():
-            state = world.machines[node].state_of_name(client.internal)
-            if state != "hibernating" and client.history.answered:
-                raise Violation("liveness", f"{node}: {database} is idle and does not sleep: it is {state}")
+            machines = world.clusters()[world.machines[node].settings.config.cluster]
+            states = {machine.state_of_name(client.internal) for machine in machines}
+            if client.history.answered and states - {"absent"} != {"hibernating"}:
+                told = ", ".join(sorted(states))
+                raise Violation("liveness", f"{node}: {database} is idle and does not sleep: it is {told}")
+    for cluster in world.clusters().values():
+        world.checks.agreed(cluster)
     for machine in world.machines.values():
         world.checks.rest(machine, QUERY_TIMEOUT)
         if timeout and machine.processes:

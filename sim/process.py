@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from protocol import inputs
 from protocol.effects import NOTHING, Effects
 from protocol.node import Config, Node
@@ -36,6 +38,7 @@ class NodeProcess:
         self._chance = machine.streams["node"]
         self._queue: deque[tuple[type, tuple[Any, ...]]] = deque()
         self._committing = False
+        self._own_clock = bool(machine.settings.offset or machine.settings.drift)
         self._tick_at: int | None = None
         self._held: list[Effects] | None = None
         """What was durable when the process was stopped, and is to be carried out when it goes on."""
@@ -61,15 +64,16 @@ class NodeProcess:
         self.booted = True
         entropy = self.machine.streams["entropy"].randbytes(32)
         rows = tuple(sorted(self.machine.disk.rows.items()))
-        self._queue.appendleft((inputs.Boot, (entropy, rows, not rows)))
+        self._queue.appendleft((inputs.Boot, (entropy, rows, self.machine.founds)))
         self._pump()
+        self.machine.world.network.up(self.machine)
 
     def _pump(self) -> None:
         """Step everything that waits."""
         while self.alive and self.booted and not self.paused and not self._committing:
             batch: list[Effects] = []
             writes = False
-            now = self._schedule.now
+            now = self.machine.clock() if self._own_clock else self._schedule.now
             engine = self.engine
             queue = self._queue
             while queue:
@@ -87,7 +91,8 @@ class NodeProcess:
                     deadline = engine.deadline
                 if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
                     self._tick_at = deadline
-                    self._schedule.at(deadline, self._tick, deadline)
+                    at = self.machine.when(deadline) if self._own_clock else deadline
+                    self._schedule.at(at, self._tick, deadline)
             if not batch:
                 return
             if writes:
@@ -162,17 +167,20 @@ class NodeProcess:
     def _carry_out_all(self, batch: list[Effects]) -> None:
         machine = self.machine
         moments = machine.moments
-        for step in batch:
+        for number, step in enumerate(batch):
             for action in step.actions:
                 if moments.watching:
                     moments.seen(machine, type(action).__name__, machine.database_of(action))
                 if not self.alive:
                     return
                 CARRY_OUT[type(action)](self.hands, action)
+            if self.paused:  # between what it did and what it says: that goes out when it goes on, however late (F30)
+                self._held = [evolve(step, actions=()), *batch[number + 1 :]]
+                return
             for send in step.sends:
-                machine.world.send(machine, send.to, send.message)
+                machine.world.network.send(machine, send.to, send.message)
             for message in step.broadcasts:
-                machine.world.broadcast(machine, message)
+                machine.world.network.broadcast(machine, message)
             for decision in step.decisions:
                 machine.world.decided(machine, decision)
                 if moments.watching:

@@ -41,5 +41,7 @@ class Query:
     def end(self, verdict: Verdict, detail: str, rows: list[int], count: int) -> None:
         """Its client is told: the verdict, and for a read the rows that it saw (the first ``count`` of ``rows``)."""
         assert self.verdict is None, f"query {self.number} ended twice"
+        if verdict == "problem" and self.client.sent_on(self, detail):
+            return
         self.verdict, self.detail = verdict, detail
         self.client.told(self, rows, count)

@@ -2,6 +2,8 @@
 better than the real one: what was measured to be late, lost or left unfinished is so here as well. The same scripts run
 on this model and on real processes (tests/scripts), and both must tell a client the same.
 
+With more than one voter, log and leadership are the group's (:mod:`sim.raft`); a follower passes requests on to the leader.
+
 Modelled: start latency, bind, election of a group of one within one to two heartbeats, replay of the log, weak and strong
 reads, group commit with fsync, request counters, /snapshot, SIGTERM that drains HTTP without a deadline and may leave the
 WAL unfolded unless a snapshot followed the last write, SIGKILL, SIGSTOP, ports taken, binary and data missing, full and slow
@@ -15,10 +17,11 @@ from typing import Any, Final, Literal
 
 from protocol.effects import Start
 from protocol.inputs import Cause
-from sim import timings
+from sim import forward, timings
 from sim.disk import Directory
 from sim.host import Host
 from sim.laws import Violation
+from sim.raft import Group
 from sim.streams import between
 
 Outcome = Literal["ok", "refused", "reset", "error"]
@@ -54,6 +57,9 @@ class Rqlited:
         self.listening = False
         self.replayed = False
         self.leader = False
+        self.replicated = False
+        """The group has more than one voter."""
+        self.group: Group | None = None
         self.paused = False
         self.sentenced = ""
         """Why it was told to stop, or empty: whoever sends SIGTERM says so, and the checks look."""
@@ -69,6 +75,8 @@ class Rqlited:
         self._gone = gone
         self._exiting = False
         self._killed = False
+        self._following = False
+        self.address = f"{host.name}:{start.raft}"
         self.directory: Directory = self._open(host)
 
     # Starting.
@@ -77,12 +85,12 @@ class Rqlited:
         start = self.start
         found = host.disk.directory(start.incarnation)
         if not host.binary:
-            self._later(self._end, None, "binary_missing", "no rqlited can be executed")
+            self._later(self.end, None, "binary_missing", "no rqlited can be executed")
         elif start.mode == "restart" and (found is None or not found.raft or found.marker != start.node_id):
             # P54: it would bootstrap an empty database that acknowledges writes.
-            self._later(self._end, None, "data_missing", "marker or Raft state is not there")
+            self._later(self.end, None, "data_missing", "marker or Raft state is not there")
         elif start.mode != "restart" and host.disk.full:
-            self._later(self._end, None, "disk", "no space left on device")
+            self._later(self.end, None, "disk", "no space left on device")
         else:
             if found is not None and not found.pid and (not found.raft or found.marker != start.node_id):
                 host.disk.throw_away(start.incarnation)  # the remains of a start that never held anything
@@ -101,35 +109,76 @@ class Rqlited:
         if ambush is not None and ambush.trap == "hang":
             return
         if ambush is not None and ambush.trap == "fail":
-            self._later(self._end, 1, ambush.cause, "as the scenario wants it")
+            self._later(self.end, 1, ambush.cause, "as the scenario wants it")
             return
         if ambush is not None:
             host.steal(self.start.http if ambush.trap == "http" else self.start.raft, ambush.lasts)
-        self._after(timings.PROCESS_UP, self._bind)
+        self.after(timings.PROCESS_UP, self._bind)
 
     def _bind(self) -> None:
         for port in (self.start.http, self.start.raft):
             if not self.host.bind(port, self.pid):
-                self._end(1, "port_taken", f"port {port} is in use")
+                self.end(1, "port_taken", f"port {port} is in use")
                 return
-        self.directory.raft = True
         self.listening = True
-        heartbeat = self.host.heartbeat
-        self._after((heartbeat, 2 * heartbeat), self._elected)
+        groups, directory, start = self.host.groups, self.directory, self.start
+        groups.bound[self.address] = self
+        if start.mode == "found" and directory.group is None:
+            directory.group = groups.found(self)
+            directory.raft = True
+        self.group = group = directory.group
+        moved = group is not None and group.voters.get(start.node_id) != self.address
+        if group is None or (group.replicated and moved):
+            forward.join(self, 1)
+        elif group.replicated:
+            group.up(self)
+        else:
+            group.voters[start.node_id] = self.address  # alone, or told so by peers.json
+            group.running[start.node_id] = self
+            heartbeat = self.host.heartbeat
+            self.after((heartbeat, 2 * heartbeat), self._elected)
+
+    def follow(self) -> None:
+        """A leader is known, perhaps this very process: replay the log, once."""
+        if not self._following:
+            self._following = True
+            self.after(timings.REPLAY, self._replay_done)
 
     def _elected(self) -> None:
         self.leader = True
+        assert self.group is not None
+        self.group.leader = self
         self.directory.index += 1
-        self._after(timings.REPLAY, self._replay_done)
+        self.after(timings.REPLAY, self._replay_done)
 
     def _replay_done(self) -> None:
         self.replayed = True
-        self._after(timings.READY_POLL, self._seen_ready)
+        self.after(timings.READY_POLL, self._seen_ready)
 
     def _seen_ready(self) -> None:
-        if self.listening and not self.sentenced:
-            self.directory.index += 1
+        if not self.listening or self.sentenced:
+            return
+        if self.replicated:
+            self.read(self._first_read, None, strong=True, counted=False)
+            return
+        self.directory.index += 1
+        self._ready(self)
+
+    def _first_read(self, _asker: object, outcome: Outcome, _rows: list[int], _count: int) -> None:
+        if outcome == "ok" and not self.sentenced:
             self._ready(self)
+        elif self.listening:
+            self.after(timings.JOIN_INTERVAL, self._seen_ready)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Node ids of the Raft configuration, sorted."""
+        return tuple(sorted(self.group.voters)) if self.group is not None else ()
+
+    @property
+    def applied(self) -> int:
+        """The applied index of this process's own copy."""
+        return self.group.applied(self) if self.replicated and self.group is not None else self.directory.index
 
     # Requests. Each is answered exactly once, whatever happens to the process.
 
@@ -142,10 +191,12 @@ class Rqlited:
             self.counter += 1
         number = self._numbers = self._numbers + 1
         self.flying[number] = (reply, asker)
-        if not self.leader:
-            self._after(timings.WEAK_READ, self._fail, number)
+        if self.replicated:
+            forward.pass_on(self, number, strong, lasts, 0)
+        elif not self.leader:
+            self.after(timings.WEAK_READ, self._fail, number)
         elif strong:
-            self._in_order(lasts, self._strong_done, number)
+            self.in_order(lasts, self._strong_done, number)
         else:
             delay = lasts or _READ_FROM + int(self._random() * _READ_SPAN)
             self._schedule.after(delay, self._weak_done, number)
@@ -158,17 +209,45 @@ class Rqlited:
         self.counter += 1
         number = self._numbers = self._numbers + 1
         self.flying[number] = (reply, asker)
+        if self.replicated:
+            forward.pass_on(self, number, True, lasts, value)
+            return
         if not self.leader or self.host.disk.full:
-            self._after(timings.WEAK_READ, self._fail, number)
+            self.after(timings.WEAK_READ, self._fail, number)
             return
         self.directory.unsynced.append(value)
-        self._in_order(lasts, self._write_done, number)
+        self.in_order(lasts, self._write_done, number)
 
-    def _in_order(self, lasts: int, done: Callable[..., None], number: int) -> None:
+    def look(self, reply: Reply, asker: object) -> None:
+        """Read what the process knows of itself: counters, configuration, applied index. It needs no leader."""
+        if not self.listening:
+            reply(asker, "refused", NO_ROWS, 0)
+            return
+        number = self._numbers = self._numbers + 1
+        self.flying[number] = (reply, asker)
+        self.after(timings.WEAK_READ, self._answer, number, "ok", NO_ROWS, 0)
+
+    def answer_after(self, bounds: timings.Range, number: int, outcome: Outcome) -> None:
+        """End request ``number`` in a while."""
+        self.after(bounds, self._answer, number, outcome, NO_ROWS, 0)
+
+    def answer_later(self, number: int, outcome: Outcome, rows: list[int] = NO_ROWS, count: int = 0) -> None:
+        """End request ``number`` now, or when this process goes on."""
+        if self.alive and not self._waits(self._answer, number, outcome, rows, count):
+            self._answer(number, outcome, rows, count)
+
+    def _answer(self, number: int, outcome: Outcome, rows: list[int], count: int) -> None:
+        flying = self.flying.pop(number, None)
+        if flying is not None:
+            flying[0](flying[1], outcome, rows, count)
+            if self.sentenced:
+                self._drain()
+
+    def in_order(self, lasts: int, done: Callable[..., None], *asked: object) -> None:
         """The log is one queue: an entry commits after those before it, and not before the log is replayed."""
         took = lasts + (_WRITE_FROM + int(self._random() * _WRITE_SPAN)) * self.host.disk.slowness
         at = self._committed_at = max(self._committed_at + 1, self._schedule.now + took)
-        self._schedule.at(at, done, number)
+        self._schedule.at(at, done, *asked)
 
     def _weak_done(self, number: int) -> None:
         if self.paused:
@@ -220,19 +299,19 @@ class Rqlited:
 
     def snapshot(self, reply: Callable[[bool, int], None]) -> None:
         """POST /snapshot: fold the WAL in; ``reply(ok, applied index)``."""
-        if self.listening and self.leader:
-            self._after(timings.SNAPSHOT, self._snapshot_done, reply)
+        if self.listening and (self.leader or (self.replicated and self.replayed)):
+            self.after(timings.SNAPSHOT, self._snapshot_done, reply)
         else:
             reply(False, 0)
 
     def _snapshot_done(self, reply: Callable[[bool, int], None]) -> None:
         directory = self.directory
         if self.host.disk.full:
-            reply(False, directory.index)
+            reply(False, self.applied)
             return
         directory.snapshot = directory.folded = len(directory.values)
         directory.dirty = False
-        reply(True, directory.index)
+        reply(True, self.applied)
 
     # Ending.
 
@@ -247,22 +326,24 @@ class Rqlited:
     def _drain(self) -> None:
         if not self.flying and not self._exiting:
             self._exiting = True
-            self._after(timings.EXIT, self._exit)
+            self.after(timings.EXIT, self._exit)
 
     def _exit(self) -> None:
         directory = self.directory
         if not directory.dirty or self.host.chance.random() < 0.5:
             directory.folded = len(directory.values)
-        self._end(0, "stopped", "")
+        self.end(0, "stopped", "")
 
     def kill(self, cause: Cause = "killed") -> None:
         """SIGKILL, or a crash of its own."""
         if self.alive:
             self._killed = True
-            self._end(-9, cause, "signal 9")
+            self.end(-9, cause, "signal 9")
 
     def pause(self) -> None:
         self.paused = True
+        if self.group is not None:
+            self.group.disturbed()
 
     def resume(self) -> None:
         """SIGCONT: what came due meanwhile happens now, in its order."""
@@ -271,10 +352,16 @@ class Rqlited:
         for call, arguments in held:
             if self.alive:
                 call(*arguments)
+        if self.group is not None:
+            self.group.disturbed()
 
-    def _end(self, code: int | None, cause: Cause, detail: str) -> None:
+    def end(self, code: int | None, cause: Cause, detail: str) -> None:
         self.alive = self.listening = self.leader = False
         self.host.release(self.pid)
+        if self.host.groups.bound.get(self.address) is self:
+            del self.host.groups.bound[self.address]
+        if self.group is not None:
+            self.group.gone(self)
         if self.directory.pid == self.pid:
             self.directory.crash(self.host.chance)
         flying, self.flying = self.flying, {}
@@ -284,7 +371,7 @@ class Rqlited:
 
     # Time.
 
-    def _after(self, bounds: timings.Range, call: Callable[..., None], *arguments: object) -> None:
+    def after(self, bounds: timings.Range, call: Callable[..., None], *arguments: object) -> None:
         delay = between(self.host.chance, bounds) * self.host.disk.slowness
         self.host.schedule.after(delay, self._happen, call, arguments)
 

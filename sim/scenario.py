@@ -14,6 +14,10 @@ from protocol import limits
 from protocol.inputs import Cause
 from sim import timings
 
+DIRECTIONS: Final = ("both", "in", "out")
+ALL: Final = "all"
+"""In place of a node's name: every one."""
+
 VERBS: Final[dict[str, tuple[str, ...]]] = {
     "kill": ("rqlited", "worker", "node"),
     "pause": ("rqlited", "worker", "node"),
@@ -25,10 +29,17 @@ VERBS: Final[dict[str, tuple[str, ...]]] = {
     "slow": ("disk",),
     "fill": ("disk",),
     "remove": ("binary",),
+    "wipe": ("disk",),
+    "start": ("node",),
+    "partition": DIRECTIONS,
+    "hold": DIRECTIONS,
+    "disturb": ("network",),
     "repeat": ("InstanceExited", "InstanceReady", "Probed", "Snapshotted", "DoorAck", "PortsReserved", "Used"),
 }
 """What a fault may do, to what. ``steal``: a foreign process binds the port just before the database's next start. ``fail``,
-``hang``: the database's next start does. ``repeat``: the last such input is delivered once more, late."""
+``hang``: the database's next start does. ``repeat``: the last such input is delivered once more, late. ``wipe``: the machine loses
+power and its disk, and comes back under its old identity. ``start``: a node that is not up. ``partition``, ``hold``: messages
+between ``side`` (or ``node``) and all other machines are lost, or kept until it is over. ``disturb``: loss, duplication, delay."""
 
 
 @frozen
@@ -43,7 +54,7 @@ class Moment:
 
 @frozen
 class Fault:
-    """``node`` and ``database`` (``app/name``) say whose; empty: the first node, any database. ``lasts``: how long a pause, a
+    """``node`` and ``database`` (``app/name``) say whose; empty: the first node, any database; ``all``: every node. ``lasts``: how long a pause, a
     stolen port or a bad disk lasts. ``back``: a killed, stopped or crashed node is started again after so long; None: never,
     while the scenario lasts."""
 
@@ -57,6 +68,10 @@ class Fault:
     times: int = 1
     cause: Cause = "crashed"
     factor: int = 20
+    side: tuple[str, ...] = ()
+    loss: float = 0.0
+    twice: float = 0.0
+    slowest: int = 0
 
 
 @frozen
@@ -78,9 +93,18 @@ class Traffic:
 
 @frozen
 class Machines:
-    """Settings of every node; each node is a cluster of its own as long as it knows no others."""
+    """Settings of every node. ``names`` alone: each is a cluster of its own. With ``count`` they are n1, n2, … and of one cluster,
+    or in turn of ``founders`` clusters that hear each other; the first of each founds it. Those of ``late`` are started by the
+    scenario. ``skew`` and ``drift``: how far clocks may differ from the beginning, and how many µs more each second."""
 
     names: tuple[str, ...] = ("n1",)
+    count: int = 0
+    replication_factor: int = 1
+    health_interval: int = 10 * limits.SECOND
+    founders: int = 1
+    late: tuple[str, ...] = ()
+    skew: int = 0
+    drift: int = 0
     workers: int = 1
     hibernation_timeout: int = 3 * limits.SECOND
     max_databases: int = 100

@@ -25,6 +25,11 @@ EXIT: Final[Range] = (10 * MILLISECOND, 20 * MILLISECOND)
 SNAPSHOT: Final[Range] = (5 * MILLISECOND, 30 * MILLISECOND)
 READY_POLL: Final[Range] = (1 * MILLISECOND, 10 * MILLISECOND)
 """From served until the supervisor's next look has seen it."""
+JOIN_INTERVAL: Final[Range] = (200 * MILLISECOND, 200 * MILLISECOND)
+JOIN_ATTEMPTS: Final = 50
+"""-join-interval and -join-attempts: running out of them is fatal."""
+RAFT_RETRY: Final = 50 * MILLISECOND
+"""A leader without a quorum keeps what it was asked until it is no leader any more, and looks so often."""
 EXIT_SEEN: Final[Range] = (200, 2 * MILLISECOND)
 PROBE_TIMEOUT: Final = 2 * SECOND
 
@@ -55,6 +60,10 @@ DOOR_TIMEOUT: Final = 15 * SECOND
 TO_GATEWAY: Final[Range] = (50, 150)
 LOOPBACK: Final[Range] = (40, 120)
 """One way each: a weak read through all of it takes 0.97 ms, 0.46 ms without a gateway."""
+CLIENT_PATIENCE: Final = 500 * MILLISECOND
+"""A client that could not connect for so long tries another node."""
 CLIENT_RETRY: Final = 100 * MILLISECOND
 """A client whose connection was refused tries again: nothing was sent."""
 HOP: Final[Range] = (300, 900)
+CONNECT: Final[Range] = (20 * MILLISECOND, 200 * MILLISECOND)
+"""A node that is up, or a link that is whole again, until the connection is there."""

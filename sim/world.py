@@ -8,18 +8,17 @@ from typing import Literal
 
 from attrs import frozen
 
-from protocol import codec
 from protocol.chart import TABLE, Chart
 from protocol.effects import Decision
-from protocol.inputs import Received
-from protocol.messages import Message
-from sim import timings
 from sim.checks import Checks
 from sim.client import Client
+from sim.history import History
 from sim.machine import Machine, Settings
 from sim.moments import Moments
+from sim.network import Network
+from sim.raft import Groups
 from sim.schedule import Schedule
-from sim.streams import Streams, between
+from sim.streams import Streams
 from sim.trace import Trace
 
 
@@ -56,16 +55,28 @@ class World:
         self.story: list[Told] = []
         self.decisions = 0
         self.clients: dict[tuple[str, str], Client] = {}
-        """(machine, ``app/name``) → who queries it. Each machine is a cluster of its own while nodes know no others."""
+        """(machine, ``app/name``) → who queries it, coming from that machine."""
+        self.histories: dict[tuple[str, str], History] = {}
+        """(cluster, ``app/name``) → what its clients were told, wherever they came from."""
         self.queries = 0
         self.values = 0
         """How many queries there were, and how many unique values were written."""
+        self.groups = Groups()
+        self.network = Network(self, self.groups)
         self._telling = telling
         self.machines = {name: Machine(self, name, settings, chart) for name, settings in machines.items()}
 
     def start(self) -> None:
         for machine in self.machines.values():
-            machine.start_node()
+            if not machine.settings.late:
+                machine.start_node()
+
+    def clusters(self) -> dict[str, list[Machine]]:
+        """Cluster id → its machines."""
+        found: dict[str, list[Machine]] = {}
+        for machine in self.machines.values():
+            found.setdefault(machine.settings.config.cluster, []).append(machine)
+        return found
 
     # Clients.
 
@@ -74,7 +85,10 @@ class World:
         key = (machine.name, f"{app}/{name}")
         found = self.clients.get(key)
         if found is None:
-            found = self.clients[key] = Client(self, machine, app, name)
+            whose = (machine.settings.config.cluster, f"{app}/{name}")
+            if whose not in self.histories:
+                self.histories[whose] = History(f"{whose[0]}: {app}/{name}")
+            found = self.clients[key] = Client(self, machine, app, name, self.histories[whose])
         return found
 
     def noticed(self, client: Client, event: str, detail: str, waited: int) -> None:
@@ -107,29 +121,6 @@ class World:
         self.trace.note(f"{node} * {self.schedule.now} {database} {event} {because}")
         if self._telling:
             self.story.append(Told(self.schedule.now, node, database, event, because, kind="fault"))
-
-    # The network between machines: a fixed small delay, in order, nothing lost; clusters never hear each other
-    # (their private networks have different keys). Faults of it are a subsystem of their own.
-
-    def send(self, sender: Machine, to: str, message: Message) -> None:
-        for machine in self.machines.values():
-            if machine.settings.config.peer == to and machine is not sender:
-                self._carry(sender, machine, codec.encode(message))
-
-    def broadcast(self, sender: Machine, message: Message) -> None:
-        data = codec.encode(message)
-        cluster = sender.settings.config.cluster
-        for machine in self.machines.values():
-            if machine is not sender and machine.settings.config.cluster == cluster:
-                self._carry(sender, machine, data)
-
-    def _carry(self, sender: Machine, receiver: Machine, data: bytes) -> None:
-        delay = between(self.streams["network"], timings.HOP)
-        self.schedule.after(delay, self._deliver, sender.settings.config.peer, receiver, data)
-
-    def _deliver(self, sender: str, receiver: Machine, data: bytes) -> None:
-        if receiver.node is not None:
-            receiver.node.feed(Received, sender, codec.decode(data))
 
     # Looking at everything.
 

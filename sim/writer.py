@@ -32,6 +32,9 @@ _DURATIONS = frozenset(
         "hibernation_timeout",
         "stop_timeout",
         "wake_deadline",
+        "health_interval",
+        "skew",
+        "slowest",
     )
 ) | {"heartbeat"}
 
@@ -118,7 +121,7 @@ def dumps(scenario: Scenario) -> str:
     if scenario.lasts:
         lines.append(f"lasts: {duration(scenario.lasts)}")
     if scenario.machines != Machines():
-        changed = _changed(scenario.machines)
+        changed = _changed(scenario.machines, *(("names",) if scenario.machines.count else ()))
         lines.append("nodes: " + _flow({key: _scalar(key, value) for key, value in changed.items()}))
     for key, items in (
         ("workload", [_traffic(one) for one in scenario.workload]),

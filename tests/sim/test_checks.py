@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from protocol import effects, inputs, promises
+from protocol import codec, effects, inputs, messages, promises
 from protocol.lifecycle import doors, process, sleep
 from protocol.limits import MILLISECOND, SECOND
 from protocol.rows import EpochPromise
@@ -15,6 +15,7 @@ from sim.disk import Directory
 from sim.execute import CARRY_OUT, Executor
 from sim.gateway import Worker
 from sim.machine import Machine
+from sim.network import Network
 from sim.play import Outcome, play
 from sim.rqlite import Rqlited
 from sim.scenario import Fault, Machines, Moment, Scenario, Traffic
@@ -148,6 +149,34 @@ def test_liveness_a_database_that_never_comes_back_is_noticed(monkeypatch: pytes
         ),
     )
     assert "liveness" in broken(scenario)
+
+
+def test_P12_a_group_that_is_founded_once_more_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = process.launch
+
+    def launch(turn: Any, hosted: Any, _mode: str, join: Any = (), peers: Any = None) -> None:
+        real(turn, hosted, "found", join, peers)
+
+    monkeypatch.setattr(process, "launch", launch)
+    assert "P12" in broken(story("failover"))
+
+
+def test_F20_a_directory_that_stays_behind_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Network._carry
+
+    def carry(self: Network, link: Any, data: bytes, ordered: bool) -> None:
+        if link[1] != "n3" or type(codec.decode(data)) in (messages.Heartbeat, messages.SyncDone):
+            real(self, link, data, ordered)
+
+    scenario = Scenario(
+        "n3 is told of nobody's records",
+        lasts=10 * SECOND,
+        machines=Machines(("n1", "n2", "n3"), count=3, health_interval=SECOND),
+        workload=(Traffic("a/b", 4 * SECOND, "n1"),),
+    )
+    assert play(scenario).held
+    monkeypatch.setattr(Network, "_carry", carry)
+    assert "F20" in broken(scenario)
 
 
 def test_an_engine_that_raises_is_a_finding_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
