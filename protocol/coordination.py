@@ -9,12 +9,8 @@ from protocol import limits, promises, suspicion
 from protocol.ids import Peer
 from protocol.messages import PromiseAnswer, PromiseAsk, Purpose
 from protocol.state import Hosted, PromiseRound
+from protocol.suspicion import majority
 from protocol.turn import Turn
-
-
-def majority(of: int) -> int:
-    """The least number that is more than half of ``of``."""
-    return of // 2 + 1
 
 
 def heard(turn: Turn, peers: Iterable[Peer]) -> tuple[Peer, ...]:

@@ -9,6 +9,7 @@ from protocol.ids import Peer
 from protocol.messages import Dropped, Heartbeat, SyncAsk, SyncDone, SyncPage
 from protocol.records import Record
 from protocol.state import State
+from protocol.suspicion import majority
 from protocol.suspicion import on_heartbeat as hear
 from protocol.turn import Turn
 
@@ -96,7 +97,7 @@ def _merged(turn: Turn, sender: Peer) -> None:
     if not state.listening:
         return
     others = len(state.known) - 1
-    needed = len(state.known) // 2 if state.intact else others // 2 + 1
+    needed = majority(len(state.known)) - 1 if state.intact else majority(others)
     if len(state.synced & set(state.known)) >= needed:
         state.listening = False
         because = f"the directories of {len(state.synced)} of {others} other nodes are merged"

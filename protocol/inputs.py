@@ -21,7 +21,8 @@ Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missi
 class Boot:
     """First input of every process, once. ``entropy``: 32 fresh random bytes. ``rows``: the durable store as it is, every
     (key, value) that :class:`protocol.effects.Write` ever left there. No rqlited of this node is running any more: the
-    runtime stops what an earlier process left behind before it boots the engine (F61)."""
+    runtime stops what an earlier process left behind before it boots the engine (F61).
+    ``found``: this process founds the cluster (P60); any other with an empty store listens first (P61)."""
 
     now: int
     entropy: bytes

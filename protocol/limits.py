@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-MICROSECOND: Final = 1
 MILLISECOND: Final = 1_000
 SECOND: Final = 1_000_000
 
@@ -16,6 +15,7 @@ SECOND: Final = 1_000_000
 NAME_LENGTH: Final = 63
 """Characters in an application's or a database's name: two of them and an incarnation stay below NAME_MAX (255)."""
 NAMES_CACHED: Final = 10_000
+"""Internal names remembered: a look-up instead of a validation, wherever a name is wanted."""
 MEMBERS: Final = 9
 """Replicas of one database. More voters than this only slow Raft down."""
 KNOWN_NODES: Final = 1_000
@@ -27,8 +27,6 @@ DETAIL: Final = 500
 """Characters of a cause or reason that travels or is shown."""
 DECISIONS_KEPT: Final = 20
 """Last decisions kept for each database, to answer *why*."""
-CONTEXT_EXCEPTIONS: Final = 10_000
-"""Dots above a gap in a causal context, for one store id."""
 
 # Creation (R40: under 10 s).
 OFFER_WINDOW: Final = 2 * SECOND

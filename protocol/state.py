@@ -193,11 +193,6 @@ class PeerView:
 
     last_heard: int
     heard: frozenset[Peer]
-    room: int
-    root: bytes
-    listening: bool
-    store: str
-    births: int
 
 
 @define

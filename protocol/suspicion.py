@@ -12,6 +12,11 @@ from protocol.state import PeerView
 from protocol.turn import Turn
 
 
+def majority(of: int) -> int:
+    """The least number that is more than half of ``of``."""
+    return of // 2 + 1
+
+
 def hears(turn: Turn, peer: Peer) -> bool:
     """This node has heard ``peer`` within the health threshold; itself always."""
     if peer == turn.me:
@@ -25,7 +30,7 @@ def eligible(turn: Turn, peer: Peer) -> bool:
     if not hears(turn, peer):
         return False
     known, peers = turn.state.known, turn.state.peers
-    needed = len(known) // 2 + 1
+    needed = majority(len(known))
     ears = peers[peer].heard if peer != turn.me else {one for one in known if hears(turn, one)}
     heard_by = sum(
         one == peer or (hears(turn, peer) if one == turn.me else one in peers and peer in peers[one].heard)
@@ -80,9 +85,7 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
         return False
     fresh = not hears(turn, sender)
     meet(turn, sender, *beat.known)
-    turn.state.peers[sender] = PeerView(
-        turn.now, frozenset(beat.heard), beat.room, beat.root, beat.listening, beat.store, beat.births
-    )
+    turn.state.peers[sender] = PeerView(turn.now, frozenset(beat.heard))
     if fresh:
         turn.decide("node heard", None, "its heartbeat arrived", "R45", peer=sender)
     return True

@@ -7,7 +7,6 @@ from __future__ import annotations
 from attrs import evolve
 
 from protocol import coordination, directory, limits, placement, promises
-from protocol.coordination import majority
 from protocol.effects import Problem
 from protocol.ids import DatabaseName, Dot, Peer, derived, incarnation_id
 from protocol.lifecycle.orders import Subject, complain
@@ -25,6 +24,7 @@ from protocol.messages import (
 from protocol.records import Attempt, Birth, Record, Stamp, Version
 from protocol.rows import Identity
 from protocol.state import Creation, Hosted, Pending
+from protocol.suspicion import majority
 from protocol.turn import Turn
 
 
@@ -49,6 +49,13 @@ def wait(turn: Turn, record: Record, request: int) -> None:
         turn.after("request", birth.internal, limits.REQUEST_DEADLINE)
         turn.after("attempt", birth.internal, limits.COORDINATOR_PATIENCE)
     _enqueue(turn, pending, request)
+
+
+def end_wait(turn: Turn, internal: str) -> Pending | None:
+    """Nobody waits for this name's birth any more; those who did, for the caller to answer."""
+    turn.cancel("request", internal)
+    turn.cancel("attempt", internal)
+    return turn.state.pending.pop(internal, None)
 
 
 def _enqueue(turn: Turn, pending: Pending, request: int) -> None:
@@ -84,8 +91,7 @@ def on_attempt_deadline(turn: Turn, internal: str) -> None:
 
 
 def on_request_deadline(turn: Turn, internal: str) -> None:
-    pending = turn.state.pending.pop(internal, None)
-    turn.cancel("attempt", internal)
+    pending = end_wait(turn, internal)
     if pending is not None:
         listening = "; this node still waits for the directories of a majority" if turn.state.listening else ""
         for request in pending.waiters:

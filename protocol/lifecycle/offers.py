@@ -8,7 +8,7 @@ from attrs import evolve
 from protocol import coordination, directory, limits
 from protocol.effects import ReleasePorts, ReservePorts
 from protocol.ids import DatabaseName, Peer
-from protocol.lifecycle import process
+from protocol.lifecycle import creation, process
 from protocol.lifecycle.orders import complain, fire, holds
 from protocol.messages import (
     BirthAnswer,
@@ -20,7 +20,7 @@ from protocol.messages import (
     Report,
     StoreBirth,
 )
-from protocol.records import Attempt, Member, Record
+from protocol.records import Attempt, Member
 from protocol.rows import EpochPromise, Instance, NamePromise
 from protocol.state import Hosted, Lease
 from protocol.turn import Turn
@@ -171,10 +171,8 @@ def report_failed(turn: Turn, hosted: Hosted, cause: str, detail: str) -> None:
 
 
 def settle_pending(turn: Turn, hosted: Hosted) -> None:
-    pending = turn.state.pending.pop(hosted.internal, None)
+    pending = creation.end_wait(turn, hosted.internal)
     if pending is not None:
-        turn.cancel("request", hosted.internal)
-        turn.cancel("attempt", hosted.internal)
         hosted.waiters += pending.waiters
 
 
@@ -187,9 +185,7 @@ def on_failed(turn: Turn, sender: Peer, message: CreateFailed) -> None:
             _end_lease(turn, lease, "the creation failed")
     pending = turn.state.pending.get(internal)
     if pending is not None and pending.attempt <= Attempt(message.attempt.n, pending.attempt.coordinator):
-        del turn.state.pending[internal]
-        turn.cancel("request", internal)
-        turn.cancel("attempt", internal)
+        creation.end_wait(turn, internal)
         for request in pending.waiters:
             turn.answer(request, message.problem, message.detail)  # type: ignore[arg-type]
 
@@ -197,13 +193,8 @@ def on_failed(turn: Turn, sender: Peer, message: CreateFailed) -> None:
 def on_dropped(turn: Turn, sender: Peer, message: Dropped) -> None:
     """This incarnation is no more: seen, and absent from now on (P20)."""
     del sender
-    forget(turn, message.incarnation)
-
-
-def forget(turn: Turn, incarnation: str) -> Record | None:
-    record = directory.drop(turn, incarnation)
-    hosted = turn.state.hosted.get(incarnation)
+    directory.drop(turn, message.incarnation)
+    hosted = turn.state.hosted.get(message.incarnation)
     if hosted is not None:
         turn.decide("database dropped", hosted, hosted.error or "its birth came to nothing", "P12")
         fire(turn, hosted, "drop")
-    return record

@@ -3,7 +3,7 @@ only orders: none of them fires the chart again."""
 
 from __future__ import annotations
 
-from protocol.effects import Snapshot
+from protocol.effects import Problem, Snapshot
 from protocol.lifecycle import doors, process
 from protocol.limits import DETAIL
 from protocol.rows import EpochPromise
@@ -135,7 +135,7 @@ def holds(hosted: Hosted, epoch: int, holder: str) -> bool:
     return hosted.promise == EpochPromise(hosted.incarnation, epoch, holder)
 
 
-def complain(hosted: Hosted, problem: str, detail: str) -> None:
+def complain(hosted: Hosted, problem: Problem, detail: str) -> None:
     """Remember why, for the waiters and for ``status``."""
-    hosted.problem = problem  # type: ignore[assignment]
+    hosted.problem = problem
     hosted.error = detail[:DETAIL]

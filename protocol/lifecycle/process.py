@@ -9,10 +9,17 @@ from attrs import evolve
 from protocol import coordination, limits, promises
 from protocol.effects import Mode, Probe, ReleasePorts, ReservePorts, Start, Terminate, Trash
 from protocol.messages import RecordNews
-from protocol.records import Stamp
+from protocol.records import Member, Stamp
 from protocol.rows import Instance
 from protocol.state import Hosted, ProbeFor
 from protocol.turn import Turn
+
+
+def _own(turn: Turn, hosted: Hosted) -> Member:
+    """This node as a member: it hosts nothing of which it is none."""
+    member = hosted.record.member(turn.me)
+    assert member is not None
+    return member
 
 
 def begin(turn: Turn, hosted: Hosted) -> None:
@@ -37,8 +44,7 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
     if (http, raft) != (hosted.http, hosted.raft):
         hosted.http, hosted.raft = http, raft
         turn.write(f"instance/{hosted.incarnation}", Instance(hosted.incarnation, hosted.internal, http, raft))
-    member = hosted.record.member(turn.me)
-    assert member is not None
+    member = _own(turn, hosted)
     if member.raft == raft:
         launch(turn, hosted, "restart")
     else:
@@ -52,9 +58,8 @@ def start_elsewhere(turn: Turn, hosted: Hosted, epoch: int) -> None:
     ``peers.json``; one of several is told to the others by Raft itself, with ``-join`` under the same node id (P42)."""
     if hosted.process != "reserving":
         return
-    member = hosted.record.member(turn.me)
+    member = _own(turn, hosted)
     record = promises.next_record(turn, hosted, epoch, hosted.record.phase, hosted.record.seal)
-    assert member is not None
     assert record is not None
     moved = evolve(member, raft=hosted.raft)
     members = tuple(moved if one is member else one for one in hosted.record.members)
@@ -72,12 +77,10 @@ def launch(
     join: tuple[str, ...] = (),
     peers: tuple[tuple[str, str], ...] | None = None,
 ) -> None:
-    member = hosted.record.member(turn.me)
-    assert member is not None
     turn.state.runs += 1
     hosted.run = turn.state.runs
     hosted.process = "starting"
-    node_id = member.node_id(hosted.incarnation)
+    node_id = _own(turn, hosted).node_id(hosted.incarnation)
     birth = hosted.record.birth
     turn.act(Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, hosted.http, hosted.raft, join, peers))
 

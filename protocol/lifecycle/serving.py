@@ -39,10 +39,8 @@ def on_ask(turn: Turn, ask: Ask) -> None:
 
 def resume(turn: Turn, internal: str) -> None:
     """The name turned out to be known: its waiting clients ask again."""
-    pending = turn.state.pending.pop(internal, None)
+    pending = creation.end_wait(turn, internal)
     if pending is not None:
-        turn.cancel("request", internal)
-        turn.cancel("attempt", internal)
         for request in pending.waiters:
             on_ask(turn, Ask(turn.now, request, pending.app, pending.name))
 

@@ -8,8 +8,7 @@ process; the sleep is sealed only when all members stopped cleanly at one index.
 from __future__ import annotations
 
 from protocol import coordination, limits, promises
-from protocol.coordination import majority
-from protocol.effects import ReleasePorts, Terminate
+from protocol.effects import ReleasePorts
 from protocol.ids import Peer
 from protocol.inputs import InstanceExited, Probed, Snapshotted
 from protocol.lifecycle import doors, process
@@ -28,6 +27,7 @@ from protocol.messages import (
 )
 from protocol.records import Seal
 from protocol.state import Hosted, SleepRound
+from protocol.suspicion import majority
 from protocol.turn import Turn
 
 # --- idleness -------------------------------------------------------------------------------------------------------
@@ -261,8 +261,7 @@ def on_snapshot(turn: Turn, hosted: Hosted, taken: Snapshotted) -> None:
     """The WAL is folded in, or not: SIGTERM either way, unless the stop was cancelled meanwhile (P32)."""
     if hosted.process == "snapshotting" and hosted.state == "hibernating":
         hosted.folded = taken.applied if taken.ok else -1
-        hosted.process = "stopping"
-        turn.act(Terminate(hosted.incarnation, hosted.run, turn.state.config.stop_timeout))
+        process.stop(turn, hosted)
 
 
 def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:

@@ -8,7 +8,7 @@ from protocol import coordination, limits, promises
 from protocol.ids import Peer
 from protocol.inputs import InstanceExited
 from protocol.lifecycle import process
-from protocol.lifecycle.orders import complain, fire
+from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.messages import RecordNews, WakeIntent
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -37,7 +37,7 @@ def on_intent(turn: Turn, sender: Peer, message: WakeIntent) -> None:
     if hosted.process == "none" and turn.state.load() >= limit:
         complain(hosted, "max-databases", f"max_databases ({limit}) reached: all are awake or being created")
         turn.decide("wake refused", hosted, hosted.error, "F49")
-        refuse(turn, hosted)
+        Subject(turn, hosted).refuse_waiters()
         return
     turn.decide("wakeup request received", hosted, f"a client of {sender} asks", "P41", requester=sender)
     promises.spend(turn, hosted, message.epoch + 1)
@@ -47,12 +47,6 @@ def on_intent(turn: Turn, sender: Peer, message: WakeIntent) -> None:
         turn.cancel("stops", hosted.incarnation)
     if not fire(turn, hosted, "wanted"):
         hosted.wanted = True  # after SIGTERM: the start follows the observed exit
-
-
-def refuse(turn: Turn, hosted: Hosted) -> None:
-    for request in hosted.waiters:
-        turn.answer(request, hosted.problem, hosted.error)
-    hosted.waiters.clear()
 
 
 def on_deadline(turn: Turn, incarnation: str) -> None:
@@ -70,7 +64,7 @@ def on_deadline(turn: Turn, incarnation: str) -> None:
 def give_up(turn: Turn, hosted: Hosted) -> None:
     turn.decide("wake failed", hosted, hosted.error, "F46")
     if not fire(turn, hosted, "given_up"):
-        refuse(turn, hosted)
+        Subject(turn, hosted).refuse_waiters()
         turn.after("wake", hosted.incarnation, turn.state.config.wake_deadline)
         process.stop(turn, hosted)  # a start that hangs ends too: its exit leads to the next try
         if hosted.process == "none" and not turn.state.timers.is_set("backoff", hosted.incarnation):
