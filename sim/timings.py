@@ -1,6 +1,6 @@
 """How long things take in the model: ranges in microseconds, drawn anew each time. The law kept here is honesty: what rqlited takes
-was measured on real processes (two cores, loopback, rqlited 8.26.8); the store's commit, a snapshot, a node's start, ``LAG`` and
-``CONNECT`` are estimates. None is there to make a scenario pass.
+was measured on real processes (two cores, loopback, rqlited 8.26.8); the store's commit, a snapshot, a node's start, ``CONNECT``
+and ``sim.raft.LAG`` are estimates. None is there to make a scenario pass.
 """
 
 from __future__ import annotations
