@@ -229,7 +229,10 @@ class WakeIntent:
 class Heartbeat:
     """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store`` and
     ``births``: the sender's store id and clock; ``room``: databases that it could still take; ``root``: digest of its
-    directory; ``listening``: it promises nothing yet (P61). Its size depends on the number of nodes, never of databases."""
+    directory; ``listening``: it promises nothing yet (P61); ``addresses``: the multiaddrs at which it can be dialled;
+    ``gateway``: where its gateway takes queries of other gateways (``host:port``, or empty), and ``fingerprint``: the SHA-256 of the
+    certificate that this gateway shows, and that it presents when it forwards a query. Its size depends on the number of
+    nodes, never of databases."""
 
     cluster: str
     store: str
@@ -239,6 +242,9 @@ class Heartbeat:
     room: int
     root: bytes
     listening: bool
+    addresses: tuple[str, ...] = ()
+    gateway: str = ""
+    fingerprint: bytes = b""
 
 
 @frozen

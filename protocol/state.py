@@ -29,7 +29,8 @@ class Config:
     """What an operator decides, fixed for a process's life. Times in microseconds.
 
     ``peer``: this node's own id. ``host``: advertised with Raft ports. ``known``: peer ids that are known from the start, this one
-    among them; more are learned. ``cluster``: the cluster's id (P60). ``health_interval``: between heartbeats (R45). ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL."""
+    among them; more are learned. ``cluster``: the cluster's id (P60). ``health_interval``: between heartbeats (R45). ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL.
+    ``addresses``, ``gateway``, ``fingerprint``: what this node's heartbeats say of how it is reached."""
 
     peer: Peer
     host: str = "127.0.0.1"
@@ -41,6 +42,9 @@ class Config:
     max_databases: int = 100
     stop_timeout: int = 5 * limits.SECOND
     wake_deadline: int = limits.WAKE_DEADLINE
+    addresses: tuple[str, ...] = ()
+    gateway: str = ""
+    fingerprint: bytes = b""
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.replication_factor <= limits.MEMBERS:
@@ -193,6 +197,8 @@ class PeerView:
 
     last_heard: int
     heard: frozenset[Peer]
+    gateway: str = ""
+    fingerprint: bytes = b""
 
 
 @define

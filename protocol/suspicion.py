@@ -51,6 +51,9 @@ def heartbeat(turn: Turn) -> Heartbeat:
         max(0, state.config.max_databases - state.load()),
         digest.root(state),
         state.listening,
+        state.config.addresses,
+        state.config.gateway,
+        state.config.fingerprint,
     )
 
 
@@ -85,7 +88,7 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
         return False
     fresh = not hears(turn, sender)
     meet(turn, sender, *beat.known)
-    turn.state.peers[sender] = PeerView(turn.now, frozenset(beat.heard))
+    turn.state.peers[sender] = PeerView(turn.now, frozenset(beat.heard), beat.gateway, beat.fingerprint)
     if fresh:
         turn.decide("node heard", None, "its heartbeat arrived", "R45", peer=sender)
     return True
