@@ -26,6 +26,7 @@ def replace(state: State, incarnation: str, record: Record | None) -> None:
     if record is not None:
         new = int.from_bytes(hashlib.blake2b(codec.encode(record), digest_size=SIZE).digest(), "big")
     state.leaves[leaf_of(incarnation)] ^= state.hashes.pop(incarnation, 0) ^ new
+    state.root = b""
     if record is not None:
         state.hashes[incarnation] = new
 
@@ -35,7 +36,10 @@ def leaves(state: State) -> bytes:
 
 
 def root(state: State) -> bytes:
-    return hashlib.blake2b(leaves(state), digest_size=SIZE).digest()
+    """Of all leaves: computed once for each change, not for each heartbeat."""
+    if not state.root:
+        state.root = hashlib.blake2b(leaves(state), digest_size=SIZE).digest()
+    return state.root
 
 
 def differing(state: State, theirs: bytes) -> list[int]:

@@ -236,6 +236,8 @@ class State:
     """The store had an identity when this process began."""
     hashes: dict[str, int] = Factory(dict[str, int])
     leaves: list[int] = Factory(lambda: [0] * limits.BUCKETS)
+    root: bytes = b""
+    """The digest of all leaves, or empty when one has changed since."""
     tickets: int = 0
     runs: int = 0
     probes: int = 0
