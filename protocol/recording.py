@@ -107,7 +107,7 @@ def restored(data: bytes, chart: Chart = TABLE) -> Node:
 
 def effects_as_bytes(wanted: Effects) -> bytes:
     """One form for equal effects; empty for none at all."""
-    return b"" if wanted is NOTHING else cbor2.dumps(_encode_effects(wanted))
+    return b"" if wanted == NOTHING else cbor2.dumps(_encode_effects(wanted))
 
 
 def effects_of(data: bytes) -> Effects:
