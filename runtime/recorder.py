@@ -39,7 +39,7 @@ FILES: Final = 1_000
 """Segments kept, however small they are: a node that is restarted again and again makes one each time."""
 PAUSE: Final = 60_000_000
 """Microseconds until recording is tried again after it failed."""
-_CHUNK: Final = 1 << 20
+_NEVER: Final = 1 << 63
 
 log = structlog.stdlib.get_logger("recorder")
 
@@ -158,6 +158,7 @@ class Recorder:
             self._number = self._ring.prepare()
         except OSError as error:
             log.warning("flight recorder is off", because=str(error))
+            self._resume_at = _NEVER
             yield
             return
         self._begin(follows=0)
@@ -201,9 +202,9 @@ class Recorder:
 
     async def _now_and_then(self) -> None:
         while True:
-            await trio.sleep(FLUSH_EVERY)
             self._give()
             await trio.to_thread.run_sync(self._ring.drain)
+            await trio.sleep(FLUSH_EVERY)
 
     def _begin(self, *, follows: int) -> None:
         state = recording.checkpoint(self._engine)

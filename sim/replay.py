@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
+import attrs
 from attrs import define
 
 from protocol import recording
@@ -88,7 +89,11 @@ class Replay:
             if before[1].torn:
                 raise RecordingError(f"it goes on from {before[0].name}, which ends in the middle of a step")
             if recording.checkpoint(self._node) != segment.state:
-                raise Diverged(f"{before[0].name} does not lead to the state with which {path.name} begins")
+                then = _facts("", recording.restored(segment.state).state)
+                parting = _parting([*then], [*_facts("", self._node.state)])
+                parting = [line for line in parting if not line.startswith(" ")]
+                heading = f"{before[0].name} does not lead to the state with which {path.name} begins:"
+                raise Diverged("\n".join([heading, *parting]))
         else:
             self._began = header.clock
             begins = (
@@ -143,6 +148,19 @@ def _lines(given: Input, effects: bytes | None, error: str, at: str = "") -> lis
     trace = Trace(keep=True)
     trace.step("", given, recording.effects_of(effects))
     return [line.strip() for line in trace.lines[1:]] or ["nothing"]
+
+
+def _facts(name: str, value: Any) -> Iterator[str]:
+    """A state, a line for each of its values."""
+    kind: type = type(value)
+    if attrs.has(kind):
+        for field in [one for one in attrs.fields(kind) if one.init]:
+            yield from _facts(f"{name}.{field.name}" if name else field.name, getattr(value, field.name))
+    elif isinstance(value, dict):
+        for key, item in cast("dict[Any, Any]", value).items():
+            yield from _facts(f"{name}[{key!r}]", item)
+    else:
+        yield f"{name}: {value!r}"
 
 
 def _parting(then: list[str], now: list[str]) -> list[str]:
