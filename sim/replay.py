@@ -152,7 +152,7 @@ def _lines(given: Input, effects: bytes | None, error: str, at: str = "") -> lis
 
 def _facts(name: str, value: Any) -> Iterator[str]:
     """A state, a line for each of its values."""
-    kind: type = type(value)
+    kind = cast("type[Any]", type(value))
     if attrs.has(kind):
         for field in [one for one in attrs.fields(kind) if one.init]:
             yield from _facts(f"{name}.{field.name}" if name else field.name, getattr(value, field.name))

@@ -90,7 +90,7 @@ class Fed:
 # --- the ring -------------------------------------------------------------------------------------------------------
 
 
-async def test_the_ring_keeps_its_bound_and_each_of_its_segments_replays(tmp_path: Path) -> None:
+async def test_R65_the_ring_keeps_its_bound_and_each_of_its_segments_replays(tmp_path: Path) -> None:
     fed = Fed(tmp_path / "recorder")
     async with fed.recorder.running():
         fed.boot()
@@ -224,7 +224,7 @@ async def test_what_waits_for_a_disk_that_hangs_is_bounded(tmp_path: Path, monke
 
 
 @pytest.mark.real
-async def test_the_walk_of_make_run_replays_byte_for_byte(tmp_path: Path) -> None:
+async def test_R65_the_walk_of_make_run_replays_byte_for_byte(tmp_path: Path) -> None:
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "runtime.demo", "--dir", str(tmp_path / "run")],
         cwd=ROOT,
@@ -244,7 +244,7 @@ async def test_the_walk_of_make_run_replays_byte_for_byte(tmp_path: Path) -> Non
 
 
 @pytest.mark.real
-async def test_no_secret_is_in_a_recording_and_a_killed_node_leaves_one_that_replays(tmp_path: Path) -> None:
+async def test_R65_no_secret_is_in_a_recording_and_a_killed_node_leaves_one_that_replays(tmp_path: Path) -> None:
     statement, argument = "SELECT 'statement-9c1f' AS said", "argument-7b2e"
     async with world(tmp_path, hibernation_timeout="300ms") as it:
         await it.execute("users", "CREATE TABLE t (secret TEXT)")

@@ -99,7 +99,9 @@ def replayed(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
 
 
 @pytest.mark.parametrize("engine", ["table", "library"])
-def test_every_step_is_the_one_recorded(engine: str, recorded: Recorded, capsys: pytest.CaptureFixture[str]) -> None:
+def test_R65_every_step_is_the_one_recorded(
+    engine: str, recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, said = replayed(capsys, recorded.directory, "--engine", engine)
     assert code == 0, said
     assert f"segments: {recorded.number}, steps: {recorded.steps}; every effect is the one recorded" in said
