@@ -36,6 +36,8 @@ from runtime.gateway.frames import FromWorker, WorkerConfig
 from runtime.gateway.host import GatewayHost
 from runtime.identity import Identity
 from runtime.ports import Ports
+from runtime.recorder import DIRECTORY as RECORDINGS
+from runtime.recorder import Recorder
 from runtime.rqlited import Supervisor
 from runtime.rqlited_binary import Binary
 from runtime.settings import Address, Settings
@@ -197,11 +199,18 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
         directories=means.directories,
         operator=operator.answered,
     )
-    driver = Driver(engine, means.store, executor.carry_out)
+    recorder = Recorder(
+        means.directories.data_dir / RECORDINGS,
+        engine,
+        segment_bytes=settings.recorder.segment_bytes,
+        segments=settings.recorder.segments,
+    )
+    recorded = settings.recorder.enabled
+    driver = Driver(engine, means.store, executor.carry_out, record=recorder.record if recorded else None)
     status = means.directories.data_dir / STATUS
     rows = means.store.rows()
     driver.feed(Boot(0, os.urandom(32), rows, found=not rows))  # before any frame of a worker can be
-    async with trio.open_nursery() as control:
+    async with recorder.running() if recorded else contextlib.nullcontext(), trio.open_nursery() as control:
         host, port = await control.start(gateway.run)  # first: a taken port ends the node before any rqlited is started
         binary = means.binary
         log.info("node starts", cluster=means.cluster, rqlited=str(binary.path), rqlite_major=binary.major)

@@ -34,6 +34,7 @@ from runtime.settings_kinds import (
     duration,
     integer,
     size,
+    switch,
 )
 
 __all__ = ["Address", "ApiKey", "Settings", "SettingsError", "fields_of", "load", "sections"]
@@ -156,6 +157,17 @@ class LoggingSettings:
 
 
 @frozen
+class RecorderSettings:
+    """The flight recorder: every step of the engine, for `python -m sim replay`. It holds no keys, no statements and no rows."""
+
+    enabled: bool = setting(switch(), True, "Record below `node.data_dir`, in `recorder/`.")
+    segment_bytes: int = setting(size(64 << 10, 1 << 30), 8 << 20, "A file of so many bytes is followed by the next.")
+    segments: int = setting(
+        integer(4, 1_000), 8, "All files together have at most so many times `segment_bytes`; the oldest goes first."
+    )
+
+
+@frozen
 class Settings:
     """A whole configuration. ``Settings()`` is the defaults."""
 
@@ -166,6 +178,7 @@ class Settings:
     rqlite: RqliteSettings = RqliteSettings()
     security: SecuritySettings = SecuritySettings()
     logging: LoggingSettings = LoggingSettings()
+    recorder: RecorderSettings = RecorderSettings()
 
 
 DEPRECATED: Final = {

@@ -143,6 +143,17 @@ def written_size(number: int) -> str:
     return f"{number // _SIZES[unit]}{unit}"
 
 
+def switch() -> Kind[bool]:
+    """On or off."""
+
+    def read(value: Value) -> bool:
+        if not isinstance(value.data, bool):
+            raise Unfit(f"{shown(value)} is neither true nor false")
+        return value.data
+
+    return Kind("true or false", read, lambda on: "true" if on else "false")
+
+
 def choice(*words: str) -> Kind[Any]:
     """One of a few words; the field's own type is their Literal."""
 
