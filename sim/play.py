@@ -6,6 +6,7 @@ strong read within the bound, goes to sleep when it is idle, and then holds noth
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Final, Literal
@@ -15,6 +16,7 @@ from attrs import define, field
 from protocol.chart import CHARTS
 from protocol.limits import DRAIN_WINDOW, HEALTH_MISSES, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW, VOTE_WINDOW
 from protocol.node import Config
+from sim import rest
 from sim.expect import Expectations, Finding
 from sim.faults import Faults
 from sim.laws import Violation
@@ -35,6 +37,8 @@ ANSWERED_WITHIN: Final = 10 * SECOND
 """Then a query creates (R40) or wakes (R43) and is answered in this time."""
 FULL: Final = ("max-databases", "no-ports")
 """A machine that is full by its settings says so: that is an answer."""
+STAYS: Final = 2 * SECOND
+"""What has come to rest is watched so much longer: it has to stay so."""
 SCAN_EVERY: Final = 1 * SECOND
 """Simulated time between two full scans of all invariants."""
 
@@ -141,9 +145,9 @@ def play(
     )
 
 
-def _run(world: World, until: int) -> None:
-    """Let time pass, looking at everything once a second."""
-    while world.schedule.now < until:
+def _run(world: World, until: int, over: Callable[[World], bool] | None = None) -> None:
+    """Let time pass, looking at everything once a second; at most until it is over."""
+    while world.schedule.now < until and not (over is not None and over(world)):
         world.schedule.run(min(until, world.schedule.now + SCAN_EVERY))
         world.scan()
 
@@ -151,7 +155,8 @@ def _run(world: World, until: int) -> None:
 def _heal(world: World, scenario: Scenario, faults: Faults) -> None:
     world.tell("", "", "all faults are over")
     faults.heal()
-    _run(world, world.schedule.now + RECOVERY + (_together(scenario) if scenario.machines.count else 0))
+    bound = RECOVERY + (_together(scenario) if scenario.machines.count else 0)
+    _run(world, world.schedule.now + bound, rest.settled)
 
 
 def _together(scenario: Scenario) -> int:
@@ -165,7 +170,7 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
     probes: list[tuple[str, Query]] = []
     for (node, database), client in world.clients.items():
         probes.append((f"{node}: {database}", client.ask(writes=False, strong=True)))
-    _run(world, asked_at + ANSWERED_WITHIN)
+    _run(world, asked_at + ANSWERED_WITHIN, lambda _: all(probe.over for _, probe in probes))
     for whose, probe in probes:
         if not probe.over:
             raise Violation("liveness", f"{whose} does not answer a strong read within 10 s of a healed world")
@@ -176,14 +181,15 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
         timeout = 0  # a member that lost its copy can never vote for a sleep (P31): it has to be replaced first
     if timeout:
         rounds = 3 if scenario.machines.count else 1  # a sleep that a late message vetoed is tried again
-        _run(world, world.schedule.now + rounds * (2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW))
+        _run(world, world.schedule.now + rounds * (2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW), rest.asleep)
+        _run(world, world.schedule.now + STAYS)
         for (node, database), client in world.clients.items():
-            machines = world.clusters()[world.machines[node].settings.config.cluster]
+            machines = world.clusters[world.machines[node].settings.config.cluster]
             states = {machine.state_of_name(client.internal) for machine in machines}
             if client.history.answered and states - {"absent"} != {"hibernating"}:
                 told = ", ".join(sorted(states))
                 raise Violation("liveness", f"{node}: {database} is idle and does not sleep: it is {told}")
-    for cluster in world.clusters().values():
+    for cluster in world.clusters.values():
         world.checks.agreed(cluster)
     for machine in world.machines.values():
         world.checks.rest(machine, QUERY_TIMEOUT)

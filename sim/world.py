@@ -65,18 +65,15 @@ class World:
         self.network = Network(self, self.groups)
         self._telling = telling
         self.machines = {name: Machine(self, name, settings, chart) for name, settings in machines.items()}
+        self.clusters: dict[str, list[Machine]] = {}
+        """Cluster id → its machines."""
+        for machine in self.machines.values():
+            self.clusters.setdefault(machine.settings.config.cluster, []).append(machine)
 
     def start(self) -> None:
         for machine in self.machines.values():
             if not machine.settings.late:
                 machine.start_node()
-
-    def clusters(self) -> dict[str, list[Machine]]:
-        """Cluster id → its machines."""
-        found: dict[str, list[Machine]] = {}
-        for machine in self.machines.values():
-            found.setdefault(machine.settings.config.cluster, []).append(machine)
-        return found
 
     # Clients.
 
