@@ -7,11 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import frozen
-
-from protocol import coordination, gossip, suspicion
+from protocol import coordination, gossip, suspicion, views
 from protocol.chart import TABLE, Chart
-from protocol.effects import Decision, Effects
+from protocol.effects import Effects
 from protocol.inputs import (
     Ask,
     Boot,
@@ -59,35 +57,10 @@ from protocol.messages import (
     SyncPage,
     WakeIntent,
 )
-from protocol.records import Member, Seal
 from protocol.state import Config, Hosted, State
 from protocol.turn import Turn
 
-__all__ = ["Config", "DatabaseView", "Node"]
-
-
-@frozen
-class DatabaseView:
-    """What an operator is shown of one database: a copy, not the state. ``decisions``: the last ones, oldest first."""
-
-    app: str
-    name: str
-    internal: str
-    incarnation: str
-    state: str
-    phase: str
-    epoch: int
-    promised: int
-    members: tuple[Member, ...]
-    seal: Seal | None
-    process: str
-    run: int
-    http: int
-    raft: int
-    open: bool
-    waiting: int
-    error: str
-    decisions: tuple[Decision, ...]
+__all__ = ["Config", "Node"]
 
 
 _WON: Final[dict[Purpose, Callable[[Turn, Hosted, int], None]]] = {
@@ -239,29 +212,6 @@ class Node:
         records = self._state.records.values()
         return tuple(sorted({r.birth.name for r in records if r.birth.app == app and r.phase != "creating"}))
 
-    def view(self) -> tuple[DatabaseView, ...]:
+    def view(self) -> tuple[views.DatabaseView, ...]:
         """All databases that this node hosts, sorted by internal name."""
-        views = [
-            DatabaseView(
-                app=h.record.birth.app,
-                name=h.record.birth.name,
-                internal=h.internal,
-                incarnation=h.incarnation,
-                state=h.state,
-                phase=h.record.phase,
-                epoch=h.record.version.epoch,
-                promised=h.promise.epoch,
-                members=h.record.members,
-                seal=h.record.seal,
-                process=h.process,
-                run=h.run,
-                http=h.http,
-                raft=h.raft,
-                open=h.open,
-                waiting=len(h.waiters),
-                error=h.error,
-                decisions=tuple(h.decisions),
-            )
-            for h in self._state.hosted.values()
-        ]
-        return tuple(sorted(views, key=lambda view: view.internal))
+        return views.hosted(self._state)

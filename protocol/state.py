@@ -75,6 +75,14 @@ class SleepRound:
     reports: dict[Peer, SleepReport] = Factory(dict[Peer, SleepReport])
 
 
+@frozen
+class Decided:
+    """A decision, and when it was made (µs on the node's clock)."""
+
+    at: int
+    decision: Decision
+
+
 @define
 class Hosted:
     """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``."""
@@ -132,7 +140,7 @@ class Hosted:
     discard: bool = False
     probe: tuple[int, ProbeFor] = (0, "idle")
     """The newest probe sent, and what for: the outcome of an older one says nothing any more."""
-    decisions: deque[Decision] = Factory(lambda: deque(maxlen=limits.DECISIONS_KEPT))
+    decisions: deque[Decided] = Factory(lambda: deque(maxlen=limits.DECISIONS_KEPT))
 
     @property
     def incarnation(self) -> str:

@@ -16,7 +16,7 @@ from protocol.limits import DETAIL
 from protocol.messages import Message, RecordNews
 from protocol.records import Record
 from protocol.rows import Seen
-from protocol.state import Hosted, State
+from protocol.state import Decided, Hosted, State
 
 
 class Turn:
@@ -88,7 +88,7 @@ class Turn:
         decision = Decision(event, name, because, law, tuple(fields.items()))
         self.decisions.append(decision)
         if hosted is not None:
-            hosted.decisions.append(decision)
+            hosted.decisions.append(Decided(self.now, decision))
 
     # When.
 

@@ -40,7 +40,7 @@ class Transport(Protocol):
 
 class Executor:
     """``feed``: :meth:`runtime.driver.Driver.feed`. ``instances``: the nursery in which rqlited tasks live, which outlives the
-    driver's. ``names``: the living databases of an application (R35). ``transport``: None while this node knows no other."""
+    driver's. ``names``: the living databases of an application (R35). ``operator`` gets answers to requests below 0. ``transport``: None while this node knows no other."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Executor:
         gateway: GatewayHost,
         names: Callable[[str], tuple[str, ...]],
         directories: Directories,
+        operator: Callable[[effects.Answer], None],
         host: str = "127.0.0.1",
         transport: Transport | None = None,
     ) -> None:
@@ -62,6 +63,7 @@ class Executor:
         self._gateway = gateway
         self._names = names
         self._directories = directories
+        self._operator = operator
         self._host = host
         self._transport = transport
         self._runs: dict[str, int] = {}
@@ -230,6 +232,9 @@ class Executor:
         self._gateway.forget(action.incarnation)
 
     def _answer(self, action: effects.Answer) -> None:
+        if action.request < 0:
+            self._operator(action)
+            return
         error = None if action.problem is None else frames.Problem(action.problem, action.detail)
         self._gateway.answer(frames.Request(action.request), error=error)
 

@@ -3,7 +3,7 @@ node runs when the engine boots (F61); the end is in order and bounded: no new r
 rqlited is stopped, and nothing is left behind.
 
     instances (nursery: rqlited tasks, which outlive everything else)
-      control (nursery: driver, gateway)
+      control (nursery: driver, gateway, the operator's socket)
 
 When control ends, by a signal or by a fault, no input is stepped any more, so the exits of the last children are not taken
 for crashes: their databases stay *active* on the disk, and the next start brings them up again.
@@ -18,7 +18,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
@@ -27,8 +27,10 @@ from attrs import frozen
 from protocol.chart import TABLE, Chart
 from protocol.inputs import Boot, Input
 from protocol.node import Config, Node
+from runtime import __version__
+from runtime.control import Control
 from runtime.directories import Directories, write_whole
-from runtime.driver import Driver
+from runtime.driver import Driver, monotonic
 from runtime.execute import Executor
 from runtime.gateway.frames import FromWorker, WorkerConfig
 from runtime.gateway.host import GatewayHost
@@ -171,6 +173,20 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
         config=worker_config(settings),
         deliver=deliver,
     )
+    address = ""
+
+    def about() -> dict[str, Any]:
+        binary = means.binary
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "rqlited": f"{binary.path} (rqlite {binary.major})",
+            "gateway": address,
+            "addresses": list(config.addresses),
+            "data_dir": str(means.directories.data_dir),
+        }
+
+    operator = Control(engine, feed, monotonic, about)
     executor = Executor(
         feed=feed,
         instances=instances,
@@ -179,6 +195,7 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
         gateway=gateway,
         names=engine.databases,
         directories=means.directories,
+        operator=operator.answered,
     )
     driver = Driver(engine, means.store, executor.carry_out)
     status = means.directories.data_dir / STATUS
@@ -195,6 +212,7 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
                 "creations will fail until more join",
             )
         control.start_soon(driver.run)
+        await control.start(operator.run, means.directories.data_dir)
         control.start_soon(_housekeeping, means.directories)
         address = f"http://{Address(host, port)}"
         _publish(status, means.identity.peer, address)
