@@ -15,15 +15,14 @@ class Timers:
     __slots__ = ("_due", "_heap", "_order")
 
     def __init__(self) -> None:
-        self._due: dict[Name, int] = {}
-        """Name → the order in which it was set: whatever else the heap has of it is void."""
+        self._due: dict[Name, tuple[int, int]] = {}
         self._heap: list[tuple[int, int, Name]] = []
         self._order = 0
 
     def set(self, kind: str, key: str, at: int) -> None:
         """Expire (kind, key) at ``at`` (µs), instead of whenever it was set before."""
         self._order += 1
-        self._due[kind, key] = self._order
+        self._due[kind, key] = (at, self._order)
         heapq.heappush(self._heap, (at, self._order, (kind, key)))
 
     def clear(self, kind: str, key: str) -> None:
@@ -38,17 +37,16 @@ class Timers:
         heap = self._heap
         while heap:
             at, order, name = heap[0]
-            if self._due.get(name) == order:
+            if self._due.get(name) == (at, order):
                 return at
             heapq.heappop(heap)
         return None
 
     def expired(self, now: int) -> Name | None:
         """Take the next timer that is due at ``now``, or None."""
-        heap, due = self._heap, self._due
-        while heap and heap[0][0] <= now:
-            _, order, name = heapq.heappop(heap)
-            if due.get(name) == order:
-                del due[name]
-                return name
-        return None
+        deadline = self.deadline
+        if deadline is None or deadline > now:
+            return None
+        name = heapq.heappop(self._heap)[2]
+        del self._due[name]
+        return name
