@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from attrs import Factory, define
+
 from protocol.ids import Dot
 from protocol.rows import Seen
 
 
+@define
 class Context:
     """A set of dots, compact: per store id all up to ``upto``, and single ones beyond a gap."""
 
-    __slots__ = ("_beyond", "_upto")
-
-    def __init__(self) -> None:
-        self._upto: dict[str, int] = {}
-        self._beyond: dict[str, set[int]] = {}
+    _upto: dict[str, int] = Factory(dict[str, int])
+    _beyond: dict[str, set[int]] = Factory(dict[str, set[int]])
 
     def __contains__(self, dot: Dot) -> bool:
         return dot.n <= self._upto.get(dot.store, 0) or dot.n in self._beyond.get(dot.store, ())

@@ -176,6 +176,13 @@ class Node:
         self._chart = chart
         self._now = 0
 
+    @classmethod
+    def resumed(cls, state: State, now: int, chart: Chart = TABLE) -> Node:
+        """An engine that goes on from a whole state, last stepped at ``now`` (:mod:`protocol.recording`)."""
+        node = cls(state.config, chart)
+        node._state, node._now = state, now
+        return node
+
     def step(self, input: Input) -> Effects:
         """Take one input; the effects are to be carried out in the order that ``protocol.effects`` documents."""
         assert input.now >= self._now, f"time went back from {self._now} to {input.now}"
@@ -201,6 +208,11 @@ class Node:
     def deadline(self) -> int | None:
         """When the next timer expires (µs): the driver sends a Tick then, at the latest."""
         return self._state.timers.deadline
+
+    @property
+    def now(self) -> int:
+        """The time of the last input (µs)."""
+        return self._now
 
     @property
     def state(self) -> State:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import heapq
 
+from attrs import Factory, define, field
+
 Name = tuple[str, str]
 
 
+@define
 class Timers:
-    __slots__ = ("_due", "_heap", "_order")
+    _due: dict[Name, tuple[int, int]] = Factory(dict[Name, tuple[int, int]])
+    """When each expires, and the order in which it was set."""
+    _order: int = 0
+    _heap: list[tuple[int, int, Name]] = field(init=False, eq=False, repr=False)
+    """The same, soonest first, and what was moved or cleared since."""
 
-    def __init__(self) -> None:
-        self._due: dict[Name, tuple[int, int]] = {}
-        self._heap: list[tuple[int, int, Name]] = []
-        self._order = 0
+    def __attrs_post_init__(self) -> None:
+        self._heap = sorted((at, order, name) for name, (at, order) in self._due.items())
 
     def set(self, kind: str, key: str, at: int) -> None:
         """Expire (kind, key) at ``at`` (µs), instead of whenever it was set before."""
