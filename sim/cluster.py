@@ -11,6 +11,8 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+from attrs import evolve
+
 from protocol import limits
 from sim.generate import DATABASES, MOMENTS, MS
 from sim.scenario import ALL, Fault, Machines, Moment, Scenario, Traffic
@@ -72,6 +74,7 @@ def scenario(seed: int, nodes: int = 0) -> Scenario:
         _fault(chance, machines, chance.choice(KINDS[kind]))
         for kind in chance.choices(list(kinds), list(kinds.values()), k=FEWEST + chance.choice((0, 0, 2, 5, 10, 20)))
     ]
+    faults = _spare_a_majority(faults, machines.replication_factor)
     if late:
         faults.append(Fault("start", "node", FORMED + chance.randrange(0, 40_000) * MS, node=f"n{count}"))
     return Scenario(
@@ -91,29 +94,45 @@ def _enabled(chance: Random) -> dict[str, float]:
     return kinds or {chance.choice(list(KINDS)): 1.0}
 
 
+def _spare_a_majority(faults: list[Fault], replicas: int) -> list[Fault]:
+    """Whose disk is lost has lost what it acknowledged: that may happen to a minority of any database's members, never to more."""
+    allowed = (replicas - 1) // 2
+    wiped = dict.fromkeys(fault.node for fault in faults if fault.verb == "wipe")
+    spared = set(list(wiped)[allowed:])
+    return [
+        evolve(fault, verb="crash", target="machine") if fault.verb == "wipe" and fault.node in spared else fault
+        for fault in faults
+    ]
+
+
 def _clients(chance: Random, machines: Machines) -> list[Traffic]:
-    """Every node has clients; most of them query one database, so that its members and everybody else meet in it."""
-    databases = DATABASES[: chance.choice((1, 2, 2, 3))]
-    found: list[Traffic] = []
-    for node in machines.names:
-        for _ in range(chance.choice((1, 1, 2, 3))):
-            found.append(_sessions(chance, node, chance.choice(databases)))
-    return found
+    """Every node has clients; most of them query one database, so that its members and everybody else meet in it. Some come again
+    and again, with pauses in which it falls asleep."""
+    databases = DATABASES[: chance.choice((1, 1, 2, 2, 3))]
+    return [
+        _sessions(chance, node, chance.choice(databases))
+        for node in machines.names
+        for _ in range(chance.choice((1, 1, 2, 3)))
+    ]
 
 
 def _sessions(chance: Random, node: str, database: str) -> Traffic:
-    at = FORMED + chance.randrange(0, 55_000) * MS
+    at = FORMED + chance.choice((0, chance.randrange(0, 5_000), chance.randrange(0, 50_000))) * MS
     writes = chance.choice((0.0, 0.3, 0.7, 1.0))
     match chance.randrange(8):
         case 0:
             return Traffic(database, at, node, queries=chance.choice((1, 20, 100)), writes=writes)
         case 1:
-            return Traffic(database, at, node, takes=chance.randrange(100, 4000) * MS, writes=0.0)
+            every = chance.choice((5, 10, 20)) * limits.SECOND
+            return Traffic(database, at, node, ENDS, every, takes=chance.randrange(100, 4000) * MS, writes=0.0)
         case 2:
-            return Traffic(database, at, node, writes=writes, direct=True)
+            return Traffic(database, at, node, ENDS, chance.choice((1, 5)) * limits.SECOND, writes=writes, direct=True)
+        case 3 | 4 | 5:
+            every, queries = chance.choice((2500, 4000, 7000, 15_000)) * MS, chance.choice((1, 3, 20))
+            return Traffic(database, at, node, ENDS, every, queries, writes=writes, strong=chance.random() < 0.3)
         case _:
-            every = chance.choice((20, 50, 300, 900, 3000)) * MS
-            until = min(ENDS, at + chance.randrange(1, 100) * every)
+            every = chance.choice((20, 50, 150, 400)) * MS
+            until = min(ENDS, at + chance.randrange(1, 300) * every)
             return Traffic(database, at, node, until, every, writes=writes, strong=chance.random() < 0.3)
 
 

@@ -15,7 +15,7 @@ from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import Cause
 from protocol.limits import MILLISECOND, SECOND
 from sim import moments
-from sim.scenario import ALL, VERBS, Expect, Fault, Machines, Moment, Scenario, Traffic
+from sim.scenario import ALL, MOST_NODES, VERBS, Expect, Fault, Machines, Moment, Scenario, Traffic
 
 SCENARIOS: Final = Path(__file__).resolve().parent.parent / "configs" / "scenarios"
 """Where a bare name is looked up, wherever the command is run."""
@@ -212,8 +212,10 @@ def _machines(node: yaml.Node) -> Machines:
     if not found.get("names", ("n1",)):
         raise _Bad(node, "`names` needs at least one node")
     if "count" in found:
-        if "names" in found or not 1 <= found["count"] <= 9:
-            raise _Bad(node, "`count` is a number of nodes from 1 to 9, without `names`: they are n1, n2, …")
+        if "names" in found or not 1 <= found["count"] <= MOST_NODES:
+            raise _Bad(
+                node, f"`count` is a number of nodes from 1 to {MOST_NODES}, without `names`: they are n1, n2, …"
+            )
         found["names"] = tuple(f"n{i}" for i in range(1, found["count"] + 1))
     if not 1 <= found.get("replication_factor", 1) <= max(1, found.get("count", 0)):
         raise _Bad(node, "`replication_factor` needs a `count` of nodes that is as high")

@@ -5,9 +5,8 @@ strong read within the bound, goes to sleep when it is idle, and then holds noth
 
 from __future__ import annotations
 
-import traceback
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
@@ -17,6 +16,7 @@ from protocol.chart import CHARTS
 from protocol.limits import DRAIN_WINDOW, HEALTH_MISSES, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW, VOTE_WINDOW
 from protocol.node import Config
 from sim import rest
+from sim.coverage import Counted
 from sim.expect import Expectations, Finding
 from sim.faults import Faults
 from sim.laws import Violation
@@ -26,6 +26,7 @@ from sim.scenario import Machines, Scenario
 from sim.streams import Streams
 from sim.timings import QUERY_TIMEOUT
 from sim.trace import Trace
+from sim.workers import place
 from sim.workload import Workload
 from sim.world import Told, World
 
@@ -101,14 +102,17 @@ def play(
     engine: Engine = "table",
     keep_trace: bool = False,
     until: int | None = None,
+    paths: Counter[str] | None = None,
 ) -> Outcome:
-    """Play a scenario to its end, or stop at ``until`` µs to look around (then nothing is judged)."""
+    """Play a scenario to its end, or stop at ``until`` µs to look around (then nothing is judged). ``paths``: count in it which rare
+    paths were gone (``sim.coverage``)."""
     clocks = Streams(scenario.seed)["clocks"]
     world = World(
         scenario.seed,
         {name: settings(scenario.machines, name, clocks) for name in scenario.machines.names},
-        CHARTS[engine],
+        CHARTS[engine] if paths is None else Counted(CHARTS[engine], paths),
         keep_trace,
+        paths=paths,
     )
     workload = Workload(world, scenario.workload)
     expectations = Expectations.of(world, scenario)
@@ -132,9 +136,7 @@ def play(
         story = world.story
     except Exception as error:  # noqa: BLE001 (whatever the engine raises)
         # An engine that fails is a finding like any other: it has to come with its seed and its story.
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(frame.filename).name}:{frame.lineno}"
-        broken = f"{type(error).__name__}: {error} [{where}, at {world.schedule.now / 1e6:.6f} s]"
+        broken = f"{type(error).__name__}: {error} [{place(error)}, at {world.schedule.now / 1e6:.6f} s]"
         story = world.story
     digest = world.trace.digest()
     if scenario.digest and not early and not broken:

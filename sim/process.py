@@ -15,7 +15,7 @@ from attrs import evolve
 from protocol import inputs
 from protocol.effects import NOTHING, Effects
 from protocol.node import Config, Node
-from sim import timings
+from sim import coverage, timings
 from sim.execute import CARRY_OUT, Executor
 from sim.streams import between
 
@@ -113,6 +113,8 @@ class NodeProcess:
         if machine.remembered is not None:
             machine.remembered[type(given).__name__] = (type(given), fields)
         self.stepped = True
+        if machine.world.paths is not None:
+            coverage.taken(machine.world.paths, given)
         wanted = self.engine.step(given)
         machine.trace.step(machine.name, given, wanted)
         machine.checks.stepped(machine, wanted)

@@ -15,6 +15,8 @@ from protocol.inputs import Cause
 from sim import timings
 
 DIRECTIONS: Final = ("both", "in", "out")
+MOST_NODES: Final = 9
+"""Of one cluster."""
 ALL: Final = "all"
 """In place of a node's name: every one."""
 
