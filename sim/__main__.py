@@ -129,15 +129,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    best = bench.best(arguments.seed)
-    if arguments.json:
-        print(json.dumps(best))
-        return 0
-    print(f"{best['events_per_s']:,} events/s on one core, with codec, digest and invariants on")
-    print(
-        f"{best['events']:,} events and {best['decisions']:,} decisions, {bench.MACHINES} × {bench.DATABASES} databases"
-    )
-    print(f"{best['simulated_per_real']} times faster than time itself; digest {best['digest']}")
+    found = bench.best(arguments.seed)
+    print(json.dumps(bench.as_json(found)) if arguments.json else "\n".join(bench.lines(found)))
     return 0
 
 
