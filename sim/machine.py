@@ -75,6 +75,8 @@ class Machine:
         self.accepting: list[Worker] = []
         """Workers that take a new connection now."""
         self.node: NodeProcess | None = None
+        self.halted = False
+        """Its node was ended for good."""
         self.remembered: dict[str, tuple[type, tuple[Any, ...]]] | None = None
         """The last input of each kind, when a scenario will repeat one."""
         self._chart = chart
@@ -103,7 +105,7 @@ class Machine:
 
     def start_node(self) -> None:
         """Start the node: it stops what an earlier process left behind, then boots its engine (F61)."""
-        if self.node is not None and self.node.alive:
+        if self.halted or (self.node is not None and self.node.alive):
             return
         self.node = NodeProcess(self, self.settings.config, self._chart)
         if self.remembered is not None:
@@ -195,6 +197,12 @@ class Machine:
         for worker in list(self.workers.values()):
             worker.stop()
         self._stop_rqlited()
+
+    def halt_node(self, node: NodeProcess) -> None:
+        """The engine of this process ended it (P63, P64): it stays down, whatever would start it."""
+        if node.alive and node is self.node:
+            self.halted = True
+            self.stop_node()
 
     def _stop_rqlited(self) -> None:
         if self.workers:

@@ -50,10 +50,11 @@ class Several:
 
     def __init__(self, count: int, rf: int = 3, **settings: Any) -> None:
         peers = tuple(f"p{i}" for i in range(1, count + 1))
+        self.founder = peers[0]
         base = Config(
             "p1", cluster="c", replication_factor=rf, hibernation_timeout=5 * SECOND, health_interval=SECOND, **settings
         )
-        self.machines = {p: Machine(p, evolve(base, peer=p, known=peers, host=f"h{p}")) for p in peers}
+        self.machines = {p: Machine(p, evolve(base, peer=p, host=f"h{p}")) for p in peers}
         self.now = 0
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.order = 0
@@ -99,7 +100,11 @@ class Several:
         machine = self.machines[peer]
         machine.node = Node(machine.config)
         rows = tuple(sorted(machine.rows.items()))
-        self.step(peer, ip.Boot, entropy=f"{peer}{self.now}".encode().ljust(32, b"."), rows=rows)
+        self.step(
+            peer, ip.Boot, entropy=f"{peer}{self.now}".encode().ljust(32, b"."), rows=rows, found=peer == self.founder
+        )
+        if peer == self.founder:
+            self.founder = ""  # a cluster is founded once
         self.step(peer, ip.WorkerJoined, worker=1)
 
     def crash(self, peer: str) -> None:
