@@ -44,6 +44,7 @@ KINDS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         *(("repeat", "Snapshotted"), ("repeat", "Used"), ("repeat", "PortsReserved")),
     ),
     "disk lost": (("wipe", "disk"),),
+    "store rolled back": (("rollback", "store"),),
 }
 """What a seed may enable. ``room``: all machines at once."""
 
@@ -75,6 +76,8 @@ def scenario(seed: int, nodes: int = 0) -> Scenario:
         for kind in chance.choices(list(kinds), list(kinds.values()), k=FEWEST + chance.choice((0, 0, 2, 5, 10, 20)))
     ]
     faults = _spare_a_majority(faults, machines.replication_factor)
+    rolled_back = dict.fromkeys(fault.node for fault in faults if fault.verb == "rollback")
+    faults += [Fault("copy", "disk", FORMED + chance.randrange(0, 30_000) * MS, node=node) for node in rolled_back]
     if late:
         faults.append(Fault("start", "node", FORMED + chance.randrange(0, 40_000) * MS, node=f"n{count}"))
     return Scenario(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sim.world import World
 
 
-NOBODY: Final = "but none runs"
+NOBODY: Final = "but there is none"
 """The fault found nothing to strike."""
 
 
@@ -152,6 +152,24 @@ class Faults:
         machine.wipe()
         self._come_back(machine, fault)
 
+    def copy(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, "somebody takes a snapshot of its disk")
+        machine.copy = machine.disk.copy()
+
+    def rollback(self, machine: Machine, fault: Fault) -> None:
+        whole = fault.target == "disk"
+        what = "its disk is that of the snapshot" if whole else "its store is that of the snapshot"
+        event = "the machine loses power and goes back in time"
+        self._tell(machine, fault, event, NOBODY if machine.copy is None else what)
+        if machine.copy is not None:
+            machine.put_back(machine.copy, whole)
+            self._come_back(machine, fault)
+
+    def clone(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, "the machine loses power", f"it comes back with a copy of {fault.source}'s store")
+        machine.put_back(self._world.machines[fault.source].disk.copy(), whole=False)
+        self._come_back(machine, fault)
+
     def start(self, machine: Machine, fault: Fault) -> None:
         up = machine.node is not None and machine.node.alive
         self._tell(machine, fault, "the node is started", "but it runs" if up else "")
@@ -252,6 +270,9 @@ STRIKES: Final[dict[str, Callable[[Faults, Machine, Fault], None]]] = {
     "remove": Faults.remove,
     "repeat": Faults.repeat,
     "wipe": Faults.wipe,
+    "copy": Faults.copy,
+    "rollback": Faults.rollback,
+    "clone": Faults.clone,
     "start": Faults.start,
     "partition": Faults.partition,
     "hold": Faults.hold,

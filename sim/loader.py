@@ -251,7 +251,7 @@ def _traffic(node: yaml.Node) -> Traffic:
 def _fault(node: yaml.Node) -> Fault:
     keys: dict[str, Parse] = {verb: _one_of(targets) for verb, targets in VERBS.items()}
     keys |= {"at": _when, "node": _text, "database": _database, "for": _duration, "times": _number, "factor": _number}
-    keys |= {"side": _list(_text), "loss": _share, "twice": _share, "slowest": _duration}
+    keys |= {"side": _list(_text), "source": _text, "loss": _share, "twice": _share, "slowest": _duration}
     keys |= {"cause": _one_of(get_args(Cause)), "back": lambda n: None if _text(n) == "never" else _duration(n)}
     found = _mapping(node, keys)
     verbs = [verb for verb in VERBS if verb in found]
@@ -314,7 +314,8 @@ def _scenario(root: yaml.Node) -> Scenario:
     for one in (*scenario.workload, *scenario.faults, *scenario.expect):
         if one.node and one.node not in (*scenario.machines.names, *((ALL,) if isinstance(one, Fault) else ())):
             raise _Bad(root, f"no node is called {one.node!r}; there are {', '.join(scenario.machines.names)}")
-    for name in (*scenario.machines.late, *(name for fault in scenario.faults for name in fault.side)):
+    sources = tuple(fault.source for fault in scenario.faults if fault.verb == "clone")
+    for name in (*scenario.machines.late, *sources, *(name for fault in scenario.faults for name in fault.side)):
         if name not in scenario.machines.names:
             raise _Bad(root, f"no node is called {name!r}; there are {', '.join(scenario.machines.names)}")
     return scenario
