@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from attrs import evolve
 
-from sim import bench, coverage, fuzz, loader, play, sweep, tale, workers, writer
+from sim import bench, cluster, coverage, fuzz, loader, play, sweep, tale, workers, writer
 from sim.scenario import MOST_NODES
 from sim.trace import first_divergence
 
@@ -98,8 +99,7 @@ def _fuzz(arguments: argparse.Namespace) -> int:
         arguments.jobs,
         Path(arguments.save),
         lambda text: print(text, flush=True),
-        arguments.profile,
-        arguments.nodes,
+        partial(fuzz.scenario, profile=arguments.profile, nodes=arguments.nodes, kinds=tuple(arguments.kind)),
         arguments.coverage,
     )
     if arguments.coverage:
@@ -151,10 +151,15 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--seeds", type=_positive, default=1000, help="how many (1000)")
     many.add_argument("--first", type=int, default=1, metavar="SEED", help="the first of them (1)")
     many.add_argument("--jobs", type=_positive, default=1, help="processes (1)")
-    many.add_argument(
-        "--profile", choices=tuple(fuzz.PROFILES), default="mixed", help="which family of scenarios (mixed)"
-    )
+    many.add_argument("--profile", choices=fuzz.PROFILES, default="mixed", help="which family of scenarios (mixed)")
     many.add_argument("--nodes", type=_nodes, default=0, metavar="N", help="how many, instead of what each seed says")
+    many.add_argument(
+        "--kind",
+        choices=tuple(cluster.KINDS),
+        action="append",
+        default=[],
+        help="clusters suffer only this kind of faults; may be repeated",
+    )
     many.add_argument("--coverage", action="store_true", help="which rare paths were gone how often, and which never")
     many.add_argument("--save", metavar="DIR", default="failures", help="where failing scenarios go (failures/)")
     many.set_defaults(run=_fuzz)

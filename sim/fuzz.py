@@ -21,31 +21,28 @@ SHOWN_EVERY: Final = 2.0
 """Seconds between two lines that say how it goes."""
 
 
-def _one(seed: int, _nodes: int = 0) -> Scenario:
-    return generate.scenario(seed)
+PROFILES: Final = ("mixed", "cluster", "one")
 
 
-def _mixed(seed: int, nodes: int = 0) -> Scenario:
-    """Of each four seeds one has a node alone, two have several with fast heartbeats, one has a cluster as it is shipped."""
-    return (_one, generate.together, generate.together, cluster.scenario)[seed % 4](seed, nodes)
+def scenario(seed: int, profile: str = "mixed", nodes: int = 0, kinds: tuple[str, ...] = ()) -> Scenario:
+    """What this seed means. ``nodes``: how many there are, and ``kinds``: which kinds of faults a cluster suffers, instead of what the
+    seed says. *mixed*: of each four seeds one has a node alone, two have several with fast heartbeats, one is a cluster as it is
+    shipped."""
+    if profile == "one" or (profile == "mixed" and seed % 4 == 0):
+        return generate.scenario(seed)
+    if profile == "mixed" and seed % 4 != 3:
+        return generate.together(seed, nodes)
+    return cluster.scenario(seed, nodes, kinds)
 
 
-PROFILES: Final[dict[str, Callable[[int, int], Scenario]]] = {
-    "mixed": _mixed,
-    "cluster": cluster.scenario,
-    "one": _one,
-}
+Chosen = Callable[[int], Scenario]
+"""What a seed means in this search."""
 
 
-def scenario(seed: int, profile: str = "mixed", nodes: int = 0) -> Scenario:
-    """What this seed means; ``nodes``: how many there are, instead of what the seed says."""
-    return PROFILES[profile](seed, nodes)
-
-
-def judge(seed: int, profile: str = "mixed", nodes: int = 0, covering: bool = False) -> Verdict:
+def judge(seed: int, chosen: Chosen = scenario, covering: bool = False) -> Verdict:
     """Play one seed."""
     paths: Counter[str] | None = Counter() if covering else None
-    outcome = play(scenario(seed, profile, nodes), paths=paths)
+    outcome = play(chosen(seed), paths=paths)
     why = outcome.broken or next((str(finding) for finding in outcome.findings if not finding.held), "")
     return Verdict(seed, why, outcome.events, dict(paths or {}))
 
@@ -95,19 +92,18 @@ def run(
     jobs: int,
     save: Path,
     say: Callable[[str], None],
-    profile: str = "mixed",
-    nodes: int = 0,
+    chosen: Chosen = scenario,
     covering: bool = False,
 ) -> Found:
     """Play all seeds in ``jobs`` processes, saying how it goes; failing scenarios go to ``save``, which is made if need be."""
     found = Found(len(seeds))
     shown = found.begun
-    verdicts = workers.judged(partial(judge, profile=profile, nodes=nodes, covering=covering), seeds, jobs)
+    verdicts = workers.judged(partial(judge, chosen=chosen, covering=covering), seeds, jobs)
     try:
         for verdict in verdicts:
             found.add(verdict)
             if verdict.why:
-                say(_replay(verdict, profile, nodes, save))
+                say(_replay(verdict, chosen, save))
             if time.monotonic() - shown > SHOWN_EVERY:
                 shown = time.monotonic()
                 say(found.so_far())
@@ -119,15 +115,14 @@ def run(
     return found
 
 
-def _replay(verdict: Verdict, profile: str, nodes: int, save: Path) -> str:
+def _replay(verdict: Verdict, chosen: Chosen, save: Path) -> str:
     """Write the scenario of a failing seed down; the text that tells what happened and how to see it again."""
-    seed = verdict.seed
-    told = f"seed {seed}: {verdict.why}"
+    told = f"seed {verdict.seed}: {verdict.why}"
     try:
-        text = writer.dumps(scenario(seed, profile, nodes))
+        text = writer.dumps(chosen(verdict.seed))
     except Exception as error:  # noqa: BLE001 (a generator that fails has no scenario to keep: its seed is all there is)
         return f"{told}\n  no scenario: {type(error).__name__}: {error} [{workers.place(error)}]"
     save.mkdir(parents=True, exist_ok=True)
-    path = save / f"{profile}-{seed}.yaml"
+    path = save / f"seed-{verdict.seed}.yaml"
     path.write_text(text, encoding="utf-8")
     return f"{told}\n  replay: python -m sim scenario {path}"
