@@ -39,7 +39,7 @@ from protocol.messages import (
 )
 from protocol.records import join
 from protocol.state import Exchange, State
-from protocol.suspicion import heartbeat, hears
+from protocol.suspicion import hears, heartbeat
 from protocol.suspicion import on_heartbeat as hear
 from protocol.turn import Turn
 
