@@ -39,7 +39,7 @@ from protocol.messages import (
 )
 from protocol.records import join
 from protocol.state import Exchange, State
-from protocol.suspicion import hears
+from protocol.suspicion import hears, heartbeat
 from protocol.suspicion import on_heartbeat as hear
 from protocol.turn import Turn
 
@@ -63,6 +63,9 @@ def ask(turn: Turn, peer: Peer) -> None:
     state = turn.state
     state.asks += 1
     state.exchanges[peer] = Exchange(state.asks, turn.now)
+    if state.listening:
+        turn.send(peer, heartbeat(turn))  # it answers only whom it knows, and may not have heard this node yet
+        turn.after("listen", "", limits.SYNC_PATIENCE)
     store = (state.store, state.life, state.births, state.promised, state.whole)
     turn.send(peer, SyncAsk(state.asks, digest.leaves(state), *store))
 
@@ -70,8 +73,14 @@ def ask(turn: Turn, peer: Peer) -> None:
 def on_echo(turn: Turn, sender: Peer, echo: Echo) -> None:
     """A store that was rolled back asks everybody whom it hears for what it lost, at once."""
     if rollback.on_echo(turn, sender, echo):
-        for peer in sorted(membership.joined(turn)):
-            if peer == sender or hears(turn, peer):
+        on_listening(turn)
+
+
+def on_listening(turn: Turn, _key: str = "") -> None:
+    """Still listening: what was asked, or answered, may be lost."""
+    if turn.state.listening:
+        for peer in sorted(membership.joined(turn) - turn.state.synced):
+            if hears(turn, peer):
                 ask(turn, peer)
 
 

@@ -168,6 +168,7 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
 
 _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "heartbeat": suspicion.beat,
+    "listen": gossip.on_listening,
     "listened": serving.on_listened,
     "recall": rollback.recall,
     "attempt": creation.on_attempt_deadline,

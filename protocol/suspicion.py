@@ -37,12 +37,13 @@ def eligible(turn: Turn, peer: Peer) -> bool:
 
 def heartbeat(turn: Turn) -> Heartbeat:
     state = turn.state
+    known = tuple(peer for peer in state.known if peer == turn.me or peer in state.nodes)
     return Heartbeat(
         state.config.cluster,
         state.store,
         state.births,
-        state.known,
-        tuple(peer for peer in state.known if hears(turn, peer)),
+        known,
+        tuple(peer for peer in known if hears(turn, peer)),
         max(0, state.config.max_databases - state.load()),
         digest.root(state),
         state.listening,
@@ -52,16 +53,11 @@ def heartbeat(turn: Turn) -> Heartbeat:
         life=state.life,
         promised=state.promised,
         whole=state.whole,
-        joining=tuple(peer for peer in state.known if peer != turn.me and not _has_joined(turn, peer)),
+        joining=tuple(peer for peer in known if peer != turn.me and not state.nodes[peer].joined),
         retired=tuple(sorted(state.retired)),
         process=state.process,
         twin=state.twin,
     )
-
-
-def _has_joined(turn: Turn, peer: Peer) -> bool:
-    row = turn.state.nodes.get(peer)
-    return row is not None and row.joined
 
 
 def beat(turn: Turn, _key: str = "") -> None:
