@@ -45,6 +45,12 @@ TAGS: Final[dict[int, type]] = {
     22: messages.SyncAsk,
     23: messages.SyncPage,
     24: messages.SyncDone,
+    25: messages.SyncNames,
+    26: messages.SyncWant,
+    27: messages.SyncRecords,
+    28: messages.Echo,
+    29: messages.Recall,
+    30: messages.Recalled,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,
@@ -53,6 +59,8 @@ TAGS: Final[dict[int, type]] = {
     68: rows.Seen,
     69: records.Record,
     70: rows.Known,
+    71: rows.Retired,
+    72: rows.Forgotten,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 from protocol import limits, promises, suspicion
 from protocol.ids import Peer
+from protocol.membership import majority
 from protocol.messages import PromiseAnswer, PromiseAsk, Purpose
 from protocol.state import Hosted, PromiseRound
-from protocol.suspicion import majority
 from protocol.turn import Turn
 
 

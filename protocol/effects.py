@@ -29,6 +29,7 @@ Problem = Literal[
     "invalid-name",
     "busy",
     "not-a-member",
+    "not-retired",
 ]
 """Kinds of refusal that a client is told, each with a detail that names its cause (R61)."""
 
@@ -151,14 +152,36 @@ class Forget:
 
 @frozen
 class Answer:
-    """Answer an :class:`protocol.inputs.Ask`. ``problem`` None: the door is open (a :class:`Door` effect came before)."""
+    """Answer an :class:`protocol.inputs.Ask`; ``problem`` None: the door is open (a :class:`Door` effect came before). Or an operator's
+    command (negative ``request``); ``problem`` None: it is done, and ``detail`` says what came of it."""
 
     request: int
     problem: Problem | None = None
     detail: str = ""
 
 
-Action = ReservePorts | HoldPort | ReleasePorts | Start | Probe | Snapshot | Terminate | Trash | Door | Forget | Answer
+@frozen
+class Halt:
+    """End this process, as SIGTERM would, once all effects of this step are carried out; say ``reason``, one line, as the cause. It is
+    not to be started again by itself."""
+
+    reason: str
+
+
+Action = (
+    ReservePorts
+    | HoldPort
+    | ReleasePorts
+    | Start
+    | Probe
+    | Snapshot
+    | Terminate
+    | Trash
+    | Door
+    | Forget
+    | Answer
+    | Halt
+)
 
 
 @frozen

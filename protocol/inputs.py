@@ -66,6 +66,16 @@ class Ask:
 
 
 @frozen
+class Retire:
+    """An operator says that ``peer`` is gone for good (P64). ``request``: negative, since those of gateways are positive; unique
+    within this process; answered exactly once by an :class:`protocol.effects.Answer`."""
+
+    now: int
+    request: int
+    peer: str
+
+
+@frozen
 class WorkerJoined:
     """A gateway worker serves from now on; the engine tells it the doors that are open."""
 
@@ -186,6 +196,7 @@ Input = (
     | Received
     | PeerConnected
     | Ask
+    | Retire
     | WorkerJoined
     | WorkerLeft
     | DoorAck
@@ -211,6 +222,7 @@ __all__ = [
     "PortsReserved",
     "Probed",
     "Received",
+    "Retire",
     "Snapshotted",
     "Tick",
     "Used",

@@ -18,7 +18,12 @@ NAMES_CACHED: Final = 10_000
 """Internal names remembered: a look-up instead of a validation, wherever a name is wanted."""
 MEMBERS: Final = 9
 """Replicas of one database. More voters than this only slow Raft down."""
-KNOWN_NODES: Final = 1_000
+KNOWN_NODES: Final = 250
+"""Nodes that one cluster counts."""
+RETIRED: Final = 250
+"""Nodes that operators may retire in a cluster's life: every heartbeat names them."""
+PEER_BYTES: Final = 56
+"""A peer id on the wire: 52 characters, and its length."""
 WAITERS: Final = 10_000
 """Requests that one sleeping database may keep waiting in the engine; a gateway worker sends one for all its queries."""
 MESSAGE_BYTES: Final = 60_000
@@ -52,10 +57,16 @@ TAKEOVER: Final = 6 * SECOND
 # Hearing.
 HEALTH_MISSES: Final = 3
 """Missed heartbeats after which a node is not heard any more (R44, R45)."""
+RECALL_BATCH: Final = 500
+"""Incarnations in one question for promises."""
 BUCKETS: Final = 256
 """Leaves of the digest tree. Two nodes in step compare one root, two out of step the leaves, then only what differs."""
-SYNC_PAGE: Final = 40_000
-"""Bytes of records in one page of anti-entropy."""
+SYNC_PAGE: Final = 500
+"""Records listed in one page of anti-entropy."""
+SYNC_BATCH: Final = 10
+"""Records that are asked for at once: their answer is one message, however long their names and many their members."""
+NAMES_PAGE: Final = 10
+"""Promises of names in one message."""
 SYNC_PATIENCE: Final = 5 * SECOND
 
 # Epochs.
@@ -79,6 +90,9 @@ YOUNG: Final = 5 * SECOND
 """An rqlited that dies younger than this counts as a failed start for the backoff (F60)."""
 
 assert OFFER_WINDOW + BIRTH_WINDOW < CREATION_DEADLINE < REQUEST_DEADLINE < OFFER_LEASE
+assert (3 * KNOWN_NODES + RETIRED) * PEER_BYTES < MESSAGE_BYTES - 3_000, (
+    "a heartbeat names known, heard, joining, retired"
+)
 assert DRAIN_WINDOW < VOTE_WINDOW
 assert RESTART_BACKOFF < RESTART_BACKOFF_MAX
 assert 2 * NAME_LENGTH * 2 + 1 < 255, "an internal name, underscores doubled, is one path component"

@@ -7,12 +7,12 @@ what one node must hear. A node's messages to itself take the same handlers, wit
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from attrs import frozen
 
 from protocol.records import Attempt, Birth, Member, Record, Seal
-from protocol.rows import Seen
+from protocol.rows import NamePromise
 
 Stance = Literal["known", "denied", "unsure", "superseded"]
 Purpose = Literal["create", "sleep", "wake", "address"]
@@ -227,12 +227,13 @@ class WakeIntent:
 
 @frozen
 class Heartbeat:
-    """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store`` and
-    ``births``: the sender's store id and clock; ``room``: databases that it could still take; ``root``: digest of its
-    directory; ``listening``: it promises nothing yet (P61); ``addresses``: the multiaddrs at which it can be dialled;
-    ``gateway``: where its gateway takes queries of other gateways (``host:port``, or empty), and ``fingerprint``: the SHA-256 of the
-    certificate that this gateway shows, and that it presents when it forwards a query. Its size depends on the number of
-    nodes, never of databases."""
+    """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store``, ``births``,
+    ``life``, ``promised`` and ``whole``: the sender's store (P62); ``room``: databases that it could still take; ``root``: digest of its
+    directory; ``listening``: it promises nothing yet (P61); ``joining``: those of ``known`` whose store was never whole; ``retired``: by
+    operators (P64); ``process``: drawn afresh by each process, ``twin``: another one that this one hears under its own peer id (P63);
+    ``addresses``: the multiaddrs at which it can be dialled; ``gateway``: where its gateway takes queries of other gateways (``host:port``,
+    or empty), and ``fingerprint``: the SHA-256 of the certificate that this gateway shows, and that it presents when it forwards a query.
+    Its size depends on the number of nodes, never of databases."""
 
     cluster: str
     store: str
@@ -245,32 +246,121 @@ class Heartbeat:
     addresses: tuple[str, ...] = ()
     gateway: str = ""
     fingerprint: bytes = b""
+    life: int = 1
+    promised: int = 0
+    whole: bool = True
+    joining: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
+    process: str = ""
+    twin: str = ""
+
+
+@frozen
+class Echo:
+    """Direct: this is the newest that the sender knows of the receiver's store. Who is behind that was rolled back (P62)."""
+
+    store: str
+    life: int
+    births: int
+    promised: int
+
+
+class Told(NamedTuple):
+    """The highest epoch that a member has promised, or has seen used, for an incarnation."""
+
+    incarnation: str
+    epoch: int
+
+
+@frozen
+class Recall:
+    """Direct, to another member: what did you promise for these? The sender's own promises were rolled back (P62)."""
+
+    incarnations: tuple[str, ...]
+
+
+@frozen
+class Recalled:
+    """Direct: the answer, for those of which both are members."""
+
+    told: tuple[Told, ...]
+
+
+class Entry(NamedTuple):
+    """One record of a leaf, without its contents: ``hash`` are the first 8 bytes of its digest."""
+
+    incarnation: str
+    hash: bytes
 
 
 @frozen
 class SyncAsk:
-    """Direct: the leaves of the sender's digest tree, 16 bytes each; send me what differs."""
+    """Direct: the leaves of the sender's digest tree, 16 bytes each; list what differs. ``number``: of this exchange, the sender's
+    own count; all its messages carry it. The rest says of the sender's store what a heartbeat does; who has no ``whole`` store is
+    told the promises of names too (P61)."""
 
+    number: int
     leaves: bytes
+    store: str
+    life: int
+    births: int
+    promised: int
+    whole: bool
 
 
 @frozen
 class SyncPage:
-    """Direct: all records of the sender in one leaf with incarnations in (``after``, ``upto``]; an empty ``upto`` means to the
-    end. ``context``: what the sender has seen. Absence in this range means dropped, for dots in that context (P20).
-    ``reply``: send yours of this range, if it holds more."""
+    """Direct: all that the sender has in one leaf with incarnations in (``after``, ``upto``]; an empty ``upto`` means to the end.
+    What is not listed in this range, the sender does not have: dropped, or never seen. It tells which when it is asked (P20)."""
 
+    number: int
+    page: int
     leaf: int
     after: str
     upto: str
-    records: tuple[Record, ...]
-    context: tuple[Seen, ...]
-    reply: bool
+    entries: tuple[Entry, ...]
+
+
+@frozen
+class SyncNames:
+    """Direct, to a store that is not whole: promises of names, which it may have given itself once (P10, P61)."""
+
+    number: int
+    page: int
+    promises: tuple[NamePromise, ...]
 
 
 @frozen
 class SyncDone:
-    """Direct: all pages of what was asked for have been sent before this."""
+    """Direct: that were all ``pages`` of the exchange. ``whole``: the sender's store is, so that it counts for who listens (P61)."""
+
+    number: int
+    pages: int
+    whole: bool
+
+
+@frozen
+class SyncWant:
+    """Direct, what came of a page, in batches: send me ``want``; I have ``have``, which you did not list; ``gone``, which you listed,
+    I have seen and hold no more: they are dropped (P20, F26)."""
+
+    number: int
+    batch: int
+    want: tuple[str, ...]
+    have: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+@frozen
+class SyncRecords:
+    """Direct, the answer to one batch: the records, which of the others are wanted in return, and which are dropped. With number 0:
+    records that the receiver asked for, or of which the sender knows a newer version."""
+
+    number: int
+    batch: int
+    records: tuple[Record, ...]
+    want: tuple[str, ...]
+    gone: tuple[str, ...]
 
 
 Message = (
@@ -295,9 +385,15 @@ Message = (
     | SleepReport
     | WakeIntent
     | Heartbeat
+    | Echo
+    | Recall
+    | Recalled
     | SyncAsk
     | SyncPage
+    | SyncNames
     | SyncDone
+    | SyncWant
+    | SyncRecords
 )
 
 __all__ = [
@@ -309,6 +405,8 @@ __all__ = [
     "CreateFailed",
     "CreateRequest",
     "Dropped",
+    "Echo",
+    "Entry",
     "Heartbeat",
     "IdleNews",
     "Member",
@@ -316,6 +414,8 @@ __all__ = [
     "PromiseAnswer",
     "PromiseAsk",
     "Purpose",
+    "Recall",
+    "Recalled",
     "Record",
     "RecordNews",
     "Report",
@@ -331,6 +431,10 @@ __all__ = [
     "StoreBirth",
     "SyncAsk",
     "SyncDone",
+    "SyncNames",
     "SyncPage",
+    "SyncRecords",
+    "SyncWant",
+    "Told",
     "WakeIntent",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from protocol import coordination, gossip, suspicion, views
+from protocol import coordination, gossip, rollback, suspicion, twins, views
 from protocol.chart import TABLE, Chart
 from protocol.effects import Effects
 from protocol.inputs import (
@@ -22,6 +22,7 @@ from protocol.inputs import (
     PortsReserved,
     Probed,
     Received,
+    Retire,
     Snapshotted,
     Tick,
     Used,
@@ -36,12 +37,15 @@ from protocol.messages import (
     CreateFailed,
     CreateRequest,
     Dropped,
+    Echo,
     Heartbeat,
     IdleNews,
     Message,
     PromiseAnswer,
     PromiseAsk,
     Purpose,
+    Recall,
+    Recalled,
     RecordNews,
     Report,
     SealAnswer,
@@ -54,7 +58,10 @@ from protocol.messages import (
     StoreBirth,
     SyncAsk,
     SyncDone,
+    SyncNames,
     SyncPage,
+    SyncRecords,
+    SyncWant,
     WakeIntent,
 )
 from protocol.state import Config, Hosted, State
@@ -72,13 +79,19 @@ _WON: Final[dict[Purpose, Callable[[Turn, Hosted, int], None]]] = {
 
 
 def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
-    creation.on_request(turn, sender, message)
+    if not turn.state.listening:  # who listens creates nothing (P61): the next candidate will be asked
+        creation.on_request(turn, sender, message)
     offers.on_request(turn, sender, message)
 
 
 def _on_dropped(turn: Turn, sender: str, message: Dropped) -> None:
     offers.on_dropped(turn, sender, message)
     creation.on_birth_dropped(turn, message.incarnation)
+
+
+def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
+    if rollback.may_promise(turn, message.incarnation):
+        coordination.on_promise_ask(turn, sender, message)
 
 
 def _on_promise_answer(turn: Turn, sender: str, message: PromiseAnswer) -> None:
@@ -95,7 +108,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     Dropped: _on_dropped,
     Report: creation.on_report,
     RecordNews: learning.on_record,
-    PromiseAsk: coordination.on_promise_ask,
+    PromiseAsk: _on_promise_ask,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,
     SleepProposal: sleep.on_proposal,
@@ -109,13 +122,22 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     Heartbeat: gossip.on_heartbeat,
     SyncAsk: gossip.on_sync_ask,
     SyncPage: gossip.on_sync_page,
+    SyncNames: gossip.on_sync_names,
     SyncDone: gossip.on_sync_done,
+    SyncWant: gossip.on_sync_want,
+    SyncRecords: gossip.on_sync_records,
+    Echo: gossip.on_echo,
+    Recall: rollback.on_recall,
+    Recalled: rollback.on_recalled,
 }
 
 
 def _heard(turn: Turn, received: Received) -> None:
-    known = received.sender in turn.state.known or type(received.message) is Heartbeat
-    if known and received.sender != turn.me:
+    beat = type(received.message) is Heartbeat
+    if received.sender == turn.me:
+        if beat:
+            twins.on_own_heartbeat(turn, received.message)
+    elif beat or received.sender in turn.state.known:
         _MESSAGES[type(received.message)](turn, received.sender, received.message)
 
 
@@ -131,6 +153,7 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
     Received: _heard,
     PeerConnected: lambda turn, connected: suspicion.on_connected(turn, connected.peer),
     Ask: serving.on_ask,
+    Retire: gossip.on_retire,
     WorkerJoined: lambda turn, joined: doors.on_worker_joined(turn, joined.worker),
     WorkerLeft: _worker_left,
     DoorAck: serving.on_door_ack,
@@ -145,7 +168,9 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
 
 _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "heartbeat": suspicion.beat,
+    "listen": gossip.on_listening,
     "listened": serving.on_listened,
+    "recall": rollback.recall,
     "attempt": creation.on_attempt_deadline,
     "confirm": creation.on_confirm_timer,
     "takeover": creation.on_takeover,

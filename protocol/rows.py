@@ -1,7 +1,7 @@
 """What a node must remember over a restart, one frozen class for each kind of durable row (F24).
 
 Keys: ``identity``, ``name/<internal>``, ``promise/<incarnation>``, ``instance/<incarnation>``, ``record/<incarnation>``
-(a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``. A row is written before anything that rests on it is sent.
+(a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``, ``retired/<peer>``, ``forgotten/<incarnation>``. A row is written before anything that rests on it is sent.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from protocol.records import Attempt, Birth
 
 @frozen
 class Identity:
-    """This store's id and how many births it has minted: neither ever repeats (P14, F32)."""
+    """Whose store this is, its id, and how many births it has minted: neither ever repeats (P14, F32). ``life``: the n-th store
+    of this peer; ``promised``: steps in which it promised anything. Both only grow, so that others see a store that went back
+    (P62). ``whole``: it holds all that its peer ever promised: true from the founding, or from the end of the first listening."""
 
+    peer: str
     store: str
     births: int
+    life: int = 1
+    promised: int = 0
+    whole: bool = False
 
 
 @frozen
@@ -49,14 +55,36 @@ class Instance:
 
 @frozen
 class Known:
-    """A node that was heard once: it counts until an operator retires it (P64)."""
+    """A node that was heard once: majorities count it until an operator retires it (P64). ``joined``: its store was whole once,
+    so it may have taken part in what was decided (P61). The rest is the newest that it said of its store (P62)."""
+
+    peer: str
+    joined: bool = False
+    store: str = ""
+    life: int = 0
+    births: int = 0
+    promised: int = 0
+
+
+@frozen
+class Retired:
+    """A node that an operator retired: it never counts and is never heard again (P64)."""
 
     peer: str
 
 
 @frozen
+class Forgotten:
+    """What was promised for this incarnation went with a store that was rolled back: nothing is promised for it before every other
+    member has told its own promises (P62)."""
+
+    incarnation: str
+
+
+@frozen
 class Seen:
-    """One store id's part of the causal context: all births up to ``upto``, and these beyond a gap (P20)."""
+    """One store id's part of the causal context: all births up to ``upto``, and beyond a gap the runs of which ``beyond`` names
+    the first and the last births, in turn (P20). Its length is bounded by how many births came to nothing."""
 
     store: str
     upto: int

@@ -12,10 +12,10 @@ from attrs import Factory, define, frozen
 from protocol import limits
 from protocol.clocks import Context
 from protocol.effects import Decision, Problem
-from protocol.ids import Peer
+from protocol.ids import Dot, Peer
 from protocol.messages import CreateAnswer, Purpose, Report, SleepReport
 from protocol.records import Attempt, Birth, Record
-from protocol.rows import EpochPromise, NamePromise
+from protocol.rows import EpochPromise, Known, NamePromise
 from protocol.timers import Timers
 
 Process = Literal["none", "reserving", "starting", "ready", "snapshotting", "stopping"]
@@ -28,8 +28,8 @@ ProbeFor = Literal["idle", "vote", "seal", "voters", "serve"]
 class Config:
     """What an operator decides, fixed for a process's life. Times in microseconds.
 
-    ``peer``: this node's own id. ``host``: advertised with Raft ports. ``known``: peer ids that are known from the start, this one
-    among them; more are learned. ``cluster``: the cluster's id (P60). ``health_interval``: between heartbeats (R45). ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL.
+    ``peer``: this node's own id. ``host``: advertised with Raft ports. ``known``: peer ids that majorities count from the start, this one
+    among them; more are learned. Nothing is believed of them until they are heard (P61). ``cluster``: the cluster's id (P60). ``health_interval``: between heartbeats (R45). ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL.
     ``addresses``, ``gateway``, ``fingerprint``: what this node's heartbeats say of how it is reached."""
 
     peer: Peer
@@ -200,6 +200,21 @@ class Lease:
 
 
 @define
+class Exchange:
+    """Anti-entropy asked of one peer, until everything that it listed is compared. Volatile."""
+
+    number: int
+    asked: int
+    pages: set[int] = Factory(set[int])
+    total: int | None = None
+    batches: set[int] = Factory(set[int])
+    """Of what was wanted, those that are not answered yet."""
+    sent: int = 0
+    whole: bool = False
+    """The peer's store is, as it says itself."""
+
+
+@define
 class PeerView:
     """What another node said last, and when it was heard. Volatile."""
 
@@ -207,6 +222,8 @@ class PeerView:
     heard: frozenset[Peer]
     gateway: str = ""
     fingerprint: bytes = b""
+    listening: bool = False
+    """It promises nothing yet (P61)."""
 
 
 @define
@@ -216,7 +233,15 @@ class State:
     config: Config
     store: str = ""
     births: int = 0
+    life: int = 1
+    promised: int = 0
+    whole: bool = False
+    """The store holds all that this peer ever promised (:class:`protocol.rows.Identity`). Durable, like the four before."""
     entropy: bytes = b""
+    process: str = ""
+    """Drawn afresh by each process (P63)."""
+    twin: str = ""
+    """Another process that was heard under this node's own peer id, or empty."""
     workers: set[int] = Factory(set[int])
     records: dict[str, Record] = Factory(dict[str, Record])
     by_name: dict[str, list[str]] = Factory(dict[str, list[str]])
@@ -231,18 +256,26 @@ class State:
     by_ticket: dict[int, str] = Factory(dict[int, str])
     """Port ticket → the incarnation that holds it."""
     known: tuple[Peer, ...] = ()
-    """All known nodes, sorted: what majorities of births are counted over. Durable."""
+    """All known nodes, sorted: what majorities of births are counted over. Durable, but for those of the configuration."""
+    nodes: dict[Peer, Known] = Factory(dict[Peer, Known])
+    """The other known nodes that were heard, or heard of, by their rows."""
+    retired: set[Peer] = Factory(set[Peer])
+    """Durable (P64)."""
+    forgotten: dict[str, dict[Peer, int]] = Factory(dict[str, dict[Peer, int]])
+    """Incarnation whose promises went with a rolled-back store → what its other members have told (P62). The keys are durable."""
     peers: dict[Peer, PeerView] = Factory(dict[Peer, PeerView])
     strangers: set[Peer] = Factory(set[Peer])
     """Nodes of other clusters that were heard, and said to be."""
     listening: bool = False
     synced: set[Peer] = Factory(set[Peer])
     """Nodes whose directories were merged since this process began (P61)."""
-    asked: dict[Peer, int] = Factory(dict[Peer, int])
-    """When anti-entropy was asked of a peer, until it is done."""
-    intact: bool = False
-    """The store had an identity when this process began."""
+    exchanges: dict[Peer, Exchange] = Factory(dict[Peer, Exchange])
+    """Anti-entropy under way, by the peer that was asked."""
+    asks: int = 0
+    dots: dict[Dot, list[str]] = Factory(dict[Dot, list[str]])
+    """Living incarnations of a birth's number: more than one only where a store was cloned (P14, F32)."""
     hashes: dict[str, int] = Factory(dict[str, int])
+    in_leaf: list[set[str]] = Factory(lambda: [set[str]() for _ in range(limits.BUCKETS)])
     leaves: list[int] = Factory(lambda: [0] * limits.BUCKETS)
     root: bytes = b""
     """The digest of all leaves, or empty when one has changed since."""

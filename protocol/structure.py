@@ -153,14 +153,7 @@ def loads(data: bytes) -> Any:
 def decoder(kind: Any) -> Decode:
     """The inverse of :func:`encoder`: raises :class:`CodecError`, or what a class raises that is given a bad value."""
     if _is_class(kind):
-        fields = [decoder(hint) for _, hint in shape(kind)]
-        count, expected = len(fields), f"{kind.__name__} of {len(fields)} fields"
-
-        def build(value: Any) -> Any:
-            items = array(value, count, expected)
-            return kind(*[decode_field(item) for decode_field, item in zip(fields, items, strict=True)])
-
-        return build
+        return _class_decoder(kind)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         allowed = frozenset(arguments)
@@ -174,6 +167,22 @@ def decoder(kind: Any) -> Decode:
     if kind in _PLAIN:
         return lambda v: v if type(v) is kind else _fail(kind.__name__, v)
     raise TypeError(f"the codec does not model {kind!r}")
+
+
+def _class_decoder(kind: Any) -> Decode:
+    """One expression for each class, as for encoding: a loop over its fields takes half as long again, and every message pays it."""
+    scope: dict[str, Any] = {"kind": kind, "array": array, "fail": _fail}
+    parts: list[str] = []
+    for i, (_, hint) in enumerate(shape(kind)):
+        if hint in _PLAIN:
+            parts.append(f"v[{i}] if type(v[{i}]) is {hint.__name__} else fail({hint.__name__!r}, v[{i}])")
+        else:
+            scope[f"d{i}"] = decoder(hint)
+            parts.append(f"d{i}(v[{i}])")
+    expected = f"{kind.__name__} of {len(parts)} fields"
+    refuse = f"array(v, {len(parts)}, {expected!r})"
+    source = f"lambda v: kind({', '.join(parts)}) if type(v) is list and len(v) == {len(parts)} else {refuse}"
+    return cast("Decode", eval(source, scope))  # names come from our own classes only
 
 
 def _union_decoder(alternatives: tuple[Any, ...]) -> Decode:

@@ -49,9 +49,10 @@ class Timers:
 
     def expired(self, now: int) -> Name | None:
         """Take the next timer that is due at ``now``, or None."""
-        deadline = self.deadline
-        if deadline is None or deadline > now:
-            return None
-        name = heapq.heappop(self._heap)[2]
-        del self._due[name]
-        return name
+        heap, due = self._heap, self._due
+        while heap and heap[0][0] <= now:
+            at, order, name = heapq.heappop(heap)
+            if due.get(name) == (at, order):
+                del due[name]
+                return name
+        return None

@@ -30,6 +30,10 @@ SNAPSHOT_TIMEOUT: Final = 8.0
 log = structlog.stdlib.get_logger("node")
 
 
+class Halted(Exception):
+    """The engine ends this process: its text is the cause, one line."""
+
+
 class Transport(Protocol):
     """What carries messages to other nodes. Never waits, never reports loss: loss is the protocol's business."""
 
@@ -80,10 +84,12 @@ class Executor:
             effects.Door: self._door,
             effects.Forget: self._forget,
             effects.Answer: self._answer,
+            effects.Halt: self._halt,
         }
+        self._halted: Halted | None = None
 
     def carry_out(self, wanted: effects.Effects) -> None:
-        """All of one step but its writes, which are durable by now."""
+        """All of one step but its writes, which are durable by now. Raises :class:`Halted` when the engine ends this process."""
         for action in wanted.actions:
             log.debug("action", **_fields(action))
             self._do[type(action)](action)
@@ -94,6 +100,11 @@ class Executor:
                 self._transport.broadcast(message)
         for decision in wanted.decisions:
             render(decision)
+        if self._halted is not None:
+            raise self._halted  # after the step's messages: one of them may tell a twin to stop too (P63)
+
+    def _halt(self, action: effects.Halt) -> None:
+        self._halted = Halted(action.reason)
 
     def deliver(self, frame: frames.FromWorker) -> None:
         """A frame of a gateway worker: the engine's input, or a question that is answered from what is known."""

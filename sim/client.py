@@ -101,7 +101,7 @@ class Client:
 
     def _go_on(self) -> None:
         """Nobody listens there: try the next node of the cluster."""
-        cluster = self._world.clusters()[self.machine.settings.config.cluster]
+        cluster = self._world.clusters[self.machine.settings.config.cluster]
         self.gateway = cluster[(cluster.index(self.gateway) + 1) % len(cluster)]
 
     def told(self, query: Query, rows: list[int], count: int) -> None:

@@ -176,6 +176,11 @@ class Executor:
         if worker is not None:
             worker.hear(worker.told_answer, self._arrival(worker), action.request, action.problem, action.detail)
 
+    def halt(self, action: effects.Halt) -> None:
+        """The process ends once the step is carried out, as SIGTERM would end it, and nobody starts it again."""
+        self.machine.world.tell(self.machine.name, "", "node stops", action.reason)
+        self._schedule.after(1, self.machine.halt_node, self._node)
+
     def _arrival(self, worker: Worker) -> int:
         at = self._schedule.now + between(self._chance, timings.CHANNEL)
         at = self._down_at[worker.number] = max(self._down_at.get(worker.number, 0), at)
@@ -194,4 +199,5 @@ CARRY_OUT: Final[dict[type, Callable[[Executor, Any], None]]] = {
     effects.Door: Executor.door,
     effects.Forget: Executor.forget,
     effects.Answer: Executor.answer,
+    effects.Halt: Executor.halt,
 }

@@ -10,6 +10,7 @@ from protocol import coordination, directory, limits, placement, promises
 from protocol.effects import Problem
 from protocol.ids import DatabaseName, Dot, Peer, derived, incarnation_id
 from protocol.lifecycle.orders import Subject, complain
+from protocol.membership import majority
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -22,9 +23,7 @@ from protocol.messages import (
     StoreBirth,
 )
 from protocol.records import Attempt, Birth, Record, Stamp, Version
-from protocol.rows import Identity
 from protocol.state import Creation, Hosted, Pending
-from protocol.suspicion import majority
 from protocol.turn import Turn
 
 
@@ -189,7 +188,7 @@ def _mint(turn: Turn, creation: Creation) -> Birth:
     """A new incarnation: this store's next birth, with a nonce of its own, since a cloned store repeats numbers (F32)."""
     state = turn.state
     state.births += 1
-    turn.write("identity", Identity(state.store, state.births))
+    turn.write_identity()
     nonce = derived(state.entropy, "birth", state.births, creation.internal, turn.now, size=4)
     members = placement.choose(creation.answers.values(), creation.replication_factor)
     return Birth(

@@ -43,6 +43,8 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "no-ports": (503, "The node's port range is used up"),
     "instance-failed": (503, "rqlited did not start"),
     "create-timeout": (504, "The database was not created in time"),
+    # From the node: an operator's command.
+    "not-retired": (409, "The node is not retired"),
     "wake-timeout": (504, "The database did not open in time"),
 }
 

@@ -15,6 +15,7 @@ from protocol import inputs as ip
 from protocol.invariants import violations
 from protocol.limits import MILLISECOND, SECOND
 from protocol.node import Config, Node
+from protocol.state import State
 
 START = 40 * MILLISECOND
 ELECTION = 300 * MILLISECOND
@@ -46,14 +47,16 @@ class Machine:
 
 
 class Several:
-    """N nodes. ``cut``: ordered pairs (from, to) whose messages are lost. ``lose``: a predicate over (from, to, message)."""
+    """N nodes, the first of which founds their cluster. ``cut``: ordered pairs (from, to) whose messages are lost. ``lose``: a
+    predicate over (from, to, message). ``up``: who is booted; None: all."""
 
-    def __init__(self, count: int, rf: int = 3, **settings: Any) -> None:
+    def __init__(self, count: int, rf: int = 3, up: tuple[str, ...] | None = None, **settings: Any) -> None:
         peers = tuple(f"p{i}" for i in range(1, count + 1))
+        self.founder = peers[0]
         base = Config(
             "p1", cluster="c", replication_factor=rf, hibernation_timeout=5 * SECOND, health_interval=SECOND, **settings
         )
-        self.machines = {p: Machine(p, evolve(base, peer=p, known=peers, host=f"h{p}")) for p in peers}
+        self.machines = {p: Machine(p, evolve(base, peer=p, host=f"h{p}")) for p in peers}
         self.now = 0
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.order = 0
@@ -66,7 +69,11 @@ class Several:
         self.requests = 0
         self.log: list[tuple[int, str, Any]] = []
         self.broadcasts = 0
-        for peer in peers:
+        self.halted: dict[str, str] = {}
+        """Machine → why its engine ended its process."""
+        self.sent: list[tuple[str, int]] = []
+        """(kind, bytes) of every message that was put on the wire."""
+        for peer in peers if up is None else up:
             self.boot(peer)
 
     # The world.
@@ -99,7 +106,11 @@ class Several:
         machine = self.machines[peer]
         machine.node = Node(machine.config)
         rows = tuple(sorted(machine.rows.items()))
-        self.step(peer, ip.Boot, entropy=f"{peer}{self.now}".encode().ljust(32, b"."), rows=rows)
+        self.step(
+            peer, ip.Boot, entropy=f"{peer}{self.now}".encode().ljust(32, b"."), rows=rows, found=peer == self.founder
+        )
+        if peer == self.founder:
+            self.founder = ""  # a cluster is founded once
         self.step(peer, ip.WorkerJoined, worker=1)
 
     def crash(self, peer: str) -> None:
@@ -138,14 +149,17 @@ class Several:
                     self.deliver(peer, other, message)
 
     def deliver(self, sender: str, to: str, message: Any) -> None:
-        if (sender, to) in self.cut or self.lose(sender, to, message):
+        if to not in self.machines or (sender, to) in self.cut or self.lose(sender, to, message):
             return
         data = codec.encode(message)
+        self.sent.append((type(message).__name__, len(data)))
+        signer = self.machines[sender].config.peer
         for delay in self.delays():
-            self.later(delay, lambda: self.step(to, ip.Received, sender=sender, message=codec.decode(data)))
+            self.later(delay, lambda: self.step(to, ip.Received, sender=signer, message=codec.decode(data)))
 
     def carry_out(self, machine: Machine, action: Any) -> None:
         peer, node = machine.peer, machine.node
+        assert node is not None
 
         def back(delay: int, kind: Callable[..., Any], **fields: Any) -> None:
             self.later(delay, lambda: self.step(peer, kind, **fields) if machine.node is node else None)
@@ -199,6 +213,9 @@ class Several:
             case fx.Answer():
                 assert action.request not in self.answers
                 self.answers[action.request] = action
+            case fx.Halt():
+                self.halted[peer] = action.reason
+                self.later(0, lambda: self.crash(peer))
             case _:
                 pass
 
@@ -248,6 +265,28 @@ class Several:
         self.requests += 1
         self.step(peer, ip.Ask, request=self.requests, app="myapp", name=name)
         return self.requests
+
+    def twin(self, peer: str, copied: bool) -> str:
+        """Start a second process under this peer's id, on a copy of its store or on an empty one; its name in this world."""
+        other = f"{peer}-twin"
+        machine = self.machines[peer]
+        self.machines[other] = Machine(other, machine.config, dict(machine.rows) if copied else {})
+        self.boot(other)
+        return other
+
+    def retire(self, peer: str, whom: str) -> fx.Answer:
+        """The operator's command on ``peer``."""
+        self.requests += 1
+        self.step(peer, ip.Retire, request=-self.requests, peer=whom)
+        return self.answers[-self.requests]
+
+    def state(self, peer: str) -> State:
+        node = self.machines[peer].node
+        assert node is not None
+        return node.state
+
+    def listening(self) -> set[str]:
+        return {peer for peer, m in self.machines.items() if m.node and m.node.state.listening}
 
     def problem(self, request: int) -> str | None:
         return self.answers[request].problem
