@@ -45,6 +45,10 @@ TAGS: Final[dict[int, type]] = {
     22: messages.SyncAsk,
     23: messages.SyncPage,
     24: messages.SyncDone,
+    25: messages.Standing,
+    26: messages.StandingAsk,
+    27: messages.StoreMembers,
+    28: messages.MembersStored,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,
@@ -53,6 +57,7 @@ TAGS: Final[dict[int, type]] = {
     68: rows.Seen,
     69: records.Record,
     70: rows.Known,
+    71: rows.Moved,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 

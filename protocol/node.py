@@ -40,6 +40,7 @@ from protocol.messages import (
     Dropped,
     Heartbeat,
     IdleNews,
+    MembersStored,
     Message,
     PromiseAnswer,
     PromiseAsk,
@@ -53,14 +54,17 @@ from protocol.messages import (
     SleepProposal,
     SleepReport,
     SleepVote,
+    Standing,
+    StandingAsk,
     StoreBirth,
+    StoreMembers,
     SyncAsk,
     SyncDone,
     SyncPage,
     WakeIntent,
 )
 from protocol.records import Member, Seal
-from protocol.state import Config, Hosted, State
+from protocol.state import Config, Hosted, PromiseRound, State
 from protocol.turn import Turn
 
 __all__ = ["Config", "DatabaseView", "Node"]
@@ -90,12 +94,13 @@ class DatabaseView:
     decisions: tuple[Decision, ...]
 
 
-_WON: Final[dict[Purpose, Callable[[Turn, Hosted, int], None]]] = {
+_WON: Final[dict[Purpose, Callable[[Turn, Hosted, PromiseRound], None]]] = {
     "create": creation.take_over,
     "sleep": sleep.propose,
     "wake": wake.write_active,
     "address": process.start_elsewhere,
 }
+_LOST: Final[dict[Purpose, Callable[[Turn, Hosted], None]]] = {"address": process.on_address_lost}
 
 
 def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
@@ -109,7 +114,20 @@ def _on_dropped(turn: Turn, sender: str, message: Dropped) -> None:
 
 
 def _on_promise_answer(turn: Turn, sender: str, message: PromiseAnswer) -> None:
-    coordination.on_promise_answer(turn, sender, message, _WON)
+    learning.on_standing(turn, sender, message.standing)
+    coordination.on_promise_answer(turn, sender, message, _WON, _LOST)
+
+
+def _on_sleep_vote(turn: Turn, sender: str, message: SleepVote) -> None:
+    if message.standing is not None:
+        learning.on_standing(turn, sender, message.standing)
+    sleep.on_vote(turn, sender, message)
+
+
+def _on_members_stored(turn: Turn, sender: str, message: MembersStored) -> None:
+    if message.standing is not None:
+        learning.on_standing(turn, sender, message.standing)
+    process.on_members_stored(turn, sender, message)
 
 
 _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
@@ -122,11 +140,15 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     Dropped: _on_dropped,
     Report: creation.on_report,
     RecordNews: learning.on_record,
+    Standing: learning.on_standing,
+    StandingAsk: learning.on_standing_ask,
+    StoreMembers: learning.on_store_members,
+    MembersStored: _on_members_stored,
     PromiseAsk: coordination.on_promise_ask,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,
     SleepProposal: sleep.on_proposal,
-    SleepVote: sleep.on_vote,
+    SleepVote: _on_sleep_vote,
     SealAsk: sleep.on_seal_ask,
     SealAnswer: sleep.on_seal,
     SleepCommit: sleep.on_commit,
@@ -181,11 +203,15 @@ _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "offers": creation.on_offers_deadline,
     "creation": creation.on_creation_deadline,
     "lease": offers.on_lease_deadline,
-    "promise": coordination.on_promise_deadline,
+    "promise": lambda turn, key: coordination.on_promise_deadline(turn, key, _LOST),
+    "members": process.on_members_deadline,
     "idle": sleep.on_idle_timer,
     "drain": sleep.on_drain_deadline,
     "votes": sleep.on_votes_deadline,
     "stops": sleep.on_stops_deadline,
+    "fold": sleep.on_fold_timer,
+    "doubt": sleep.on_doubt,
+    "quorum": wake.on_quorum_patience,
     "wake": wake.on_deadline,
     "backoff": process.on_backoff,
     "reprobe": outcomes.on_reprobe,

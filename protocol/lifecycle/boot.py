@@ -47,12 +47,17 @@ def on_boot(turn: Turn, boot: Boot) -> None:
         digest.replace(state, record.incarnation, record)
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
-    _resume(turn, records, promises, instances)
+    moved = {row.incarnation for row in loaded.get(rows.Moved, [])}
+    _resume(turn, records, promises, instances, moved)
     suspicion.beat(turn)
 
 
 def _resume(
-    turn: Turn, records: list[Record], promises: dict[str, EpochPromise], instances: dict[str, Instance]
+    turn: Turn,
+    records: list[Record],
+    promises: dict[str, EpochPromise],
+    instances: dict[str, Instance],
+    moved: set[str],
 ) -> None:
     turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
@@ -67,6 +72,7 @@ def _resume(
         hosted = Hosted(record, record.phase, promise, ticket, raft=member.raft)
         if instance is not None:
             hosted.http, hosted.raft = instance.http, instance.raft
+        hosted.moved = record.incarnation in moved
         turn.state.hosted[record.incarnation] = hosted
         turn.state.by_ticket[ticket] = record.incarnation
         turn.act(HoldPort(ticket, hosted.raft))

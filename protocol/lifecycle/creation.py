@@ -23,7 +23,7 @@ from protocol.messages import (
 )
 from protocol.records import Attempt, Birth, Record, Stamp, Version
 from protocol.rows import Identity
-from protocol.state import Creation, Hosted, Pending
+from protocol.state import Creation, Hosted, Pending, PromiseRound
 from protocol.suspicion import majority
 from protocol.turn import Turn
 
@@ -126,11 +126,16 @@ def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
     creation.answers[sender] = message
     if message.record is not None:
         record = directory.merge(turn, message.record)
-        if record is not None:
-            _end(turn, creation)
-            for requester in sorted(creation.requesters):
-                turn.send(requester, RecordNews(record))
+        if record is None:
+            # It knows an incarnation that is no more: it is told so, and asked again (P10, F9).
+            del creation.answers[sender]
+            turn.send(sender, Dropped(message.record.incarnation))
+            turn.send(sender, CreateRequest(creation.attempt, creation.app, creation.name, creation.replication_factor))
             return
+        _end(turn, creation)
+        for requester in sorted(creation.requesters):
+            turn.send(requester, RecordNews(record))
+        return
     if message.stance == "superseded":
         turn.decide("creation superseded", None, f"{sender} promised the name higher", "P10", database=internal)
         _end(turn, creation)
@@ -338,14 +343,14 @@ def on_takeover(turn: Turn, incarnation: str) -> None:
         coordination.seek(turn, hosted, "create")
 
 
-def take_over(turn: Turn, hosted: Hosted, epoch: int) -> None:
+def take_over(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     """The members have promised: finish the birth where all are voters. Where this member never reported, the birth's own
     coordinator can never have acknowledged it, since it needs every member's report, and this one has promised above:
     then, and only then, it is dropped (F8, F15)."""
     if hosted.state != "creating":
         return
     if Subject(turn, hosted).voters_match and hosted.process == "ready":
-        record = promises.next_record(turn, hosted, epoch, "active")
+        record = promises.next_record(turn, hosted, asked.epoch, "active")
         if record is not None:
             turn.decide("birth finished", hosted, "its coordinator is silent, all its members are voters", "P13")
             turn.broadcast(RecordNews(record))
