@@ -100,8 +100,12 @@ def on_request_deadline(turn: Turn, internal: str) -> None:
 
 def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
     """As the coordinator that the request names: begin, or add one more requester to what is under way (F3)."""
-    if message.attempt.coordinator != turn.me:
-        return
+    if message.attempt.coordinator == turn.me:
+        _under_way(turn, message).requesters.add(sender)
+
+
+def _under_way(turn: Turn, message: CreateRequest | CreateAnswer) -> Creation:
+    """This coordinator's creation of the name, in the message's attempt or a higher one."""
     internal = DatabaseName.internal_of(message.app, message.name)
     creation = turn.state.creations.get(internal)
     if creation is None or creation.attempt < message.attempt:
@@ -109,7 +113,7 @@ def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
             message.app, message.name, internal, message.attempt, message.replication_factor, begun=turn.now
         )
         _begin(turn, creation)
-    creation.requesters.add(sender)
+    return creation
 
 
 def _begin(turn: Turn, creation: Creation) -> None:
@@ -120,6 +124,10 @@ def _begin(turn: Turn, creation: Creation) -> None:
 
 def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
     internal = DatabaseName.internal_of(message.app, message.name)
+    held = turn.state.names.get(internal)
+    unasked = message.attempt.coordinator == turn.me and (held is None or held.attempt < message.attempt)
+    if unasked and not turn.state.living(internal) and not turn.state.listening:
+        _under_way(turn, message)  # it has overtaken the request, which this node will answer too
     creation = turn.state.creations.get(internal)
     if creation is None or creation.attempt != message.attempt or creation.phase != "gathering":
         return  # a late offer of an earlier attempt counts for nothing (F5)

@@ -66,7 +66,7 @@ class Several:
         self.requests = 0
         self.log: list[tuple[int, str, Any]] = []
         self.broadcasts = 0
-        self.terminated: set[tuple[int, str, int]] = set()
+        self.terminated: set[tuple[Any, str, int]] = set()
         """Runs that were told to stop, perhaps before they were up."""
         for peer in peers:
             self.boot(peer)
@@ -177,7 +177,7 @@ class Several:
                 )
             case fx.Terminate():
                 group = self.groups[action.incarnation]
-                self.terminated.add((id(node), action.incarnation, action.run))
+                self.terminated.add((node, action.incarnation, action.run))
                 mine = [one for one, where in group.running.items() if where == (peer, action.run)]
                 for node_id in mine:
                     del group.running[node_id]
@@ -219,7 +219,7 @@ class Several:
         }
 
     def up(self, machine: Machine, node: Any, start: fx.Start) -> None:
-        if machine.node is not node or (id(node), start.incarnation, start.run) in self.terminated:
+        if machine.node is not node or (node, start.incarnation, start.run) in self.terminated:
             return
         group = self.groups[start.incarnation]
         running = [one for one, where in group.running.items() if where[0] == machine.peer]
