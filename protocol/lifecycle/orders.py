@@ -3,9 +3,9 @@ only orders: none of them fires the chart again."""
 
 from __future__ import annotations
 
-from protocol.effects import Problem, Snapshot
+from protocol import limits
+from protocol.effects import Problem
 from protocol.lifecycle import doors, process
-from protocol.limits import DETAIL
 from protocol.rows import EpochPromise
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -63,6 +63,7 @@ class Subject:
         hosted.used_since_sample = True
         hosted.error = ""
         self.turn.cancel("wake", hosted.incarnation)
+        self.turn.cancel("quorum", hosted.incarnation)
         doors.swing(self.turn, hosted, True)
         doors.watch(self.turn, hosted)
 
@@ -84,11 +85,17 @@ class Subject:
         self.hosted.waiters.clear()
 
     def snapshot_then_stop(self) -> None:
-        self.hosted.process = "snapshotting"
-        self.hosted.folded = -1
-        self.turn.cancel("drain", self.hosted.incarnation)
-        self.turn.cancel("idle", self.hosted.incarnation)
-        self.turn.act(Snapshot(self.hosted.incarnation, self.hosted.run))
+        hosted = self.hosted
+        hosted.process = "snapshotting"
+        hosted.folded = -1
+        hosted.doubt = ""
+        hosted.fold_by = self.turn.now + limits.FOLD_WINDOW
+        self.turn.cancel("drain", hosted.incarnation)
+        self.turn.cancel("idle", hosted.incarnation)
+        if hosted.applied >= hosted.sealed_at:
+            process.fold(self.turn, hosted)
+        else:
+            process.probe(self.turn, hosted, "fold")
 
     def start_again(self) -> None:
         if self.hosted.failures > 1:
@@ -116,7 +123,10 @@ class Subject:
     def _patience(self) -> None:
         self.hosted.stopping = self.hosted.vote = self.hosted.closing = 0
         self.hosted.woken_at = self.turn.now
+        self.turn.cancel("doubt", self.hosted.incarnation)
+        self.turn.cancel("fold", self.hosted.incarnation)
         self.turn.after("wake", self.hosted.incarnation, self.turn.state.config.wake_deadline)
+        self.turn.after("quorum", self.hosted.incarnation, limits.QUORUM_PATIENCE)
 
 
 def fire(turn: Turn, hosted: Hosted, event: str) -> bool:
@@ -138,4 +148,4 @@ def holds(hosted: Hosted, epoch: int, holder: str) -> bool:
 def complain(hosted: Hosted, problem: Problem, detail: str) -> None:
     """Remember why, for the waiters and for ``status``."""
     hosted.problem = problem
-    hosted.error = detail[:DETAIL]
+    hosted.error = detail[: limits.DETAIL]

@@ -73,6 +73,8 @@ class Several:
         """Machine → why its engine ended its process."""
         self.sent: list[tuple[str, int]] = []
         """(kind, bytes) of every message that was put on the wire."""
+        self.terminated: set[tuple[Any, str, int]] = set()
+        """Runs that were told to stop, perhaps before they were up."""
         for peer in peers if up is None else up:
             self.boot(peer)
 
@@ -124,7 +126,7 @@ class Several:
         others = set(self.machines) - set(side)
         self.cut = {(a, b) for a in side for b in others} | {(b, a) for a in side for b in others}
 
-    def step(self, peer: str, kind: Callable[..., Any], **fields: Any) -> None:
+    def step(self, peer: str, kind: Callable[..., Any], /, **fields: Any) -> None:
         machine = self.machines[peer]
         if machine.node is None:
             return
@@ -189,6 +191,7 @@ class Several:
                 )
             case fx.Terminate():
                 group = self.groups[action.incarnation]
+                self.terminated.add((node, action.incarnation, action.run))
                 mine = [one for one, where in group.running.items() if where == (peer, action.run)]
                 for node_id in mine:
                     del group.running[node_id]
@@ -233,7 +236,7 @@ class Several:
         }
 
     def up(self, machine: Machine, node: Any, start: fx.Start) -> None:
-        if machine.node is not node:
+        if machine.node is not node or (node, start.incarnation, start.run) in self.terminated:
             return
         group = self.groups[start.incarnation]
         running = [one for one, where in group.running.items() if where[0] == machine.peer]
