@@ -124,7 +124,7 @@ class Several:
         others = set(self.machines) - set(side)
         self.cut = {(a, b) for a in side for b in others} | {(b, a) for a in side for b in others}
 
-    def step(self, peer: str, kind: Callable[..., Any], **fields: Any) -> None:
+    def step(self, peer: str, kind: Callable[..., Any], /, **fields: Any) -> None:
         machine = self.machines[peer]
         if machine.node is None:
             return
