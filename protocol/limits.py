@@ -57,6 +57,8 @@ TAKEOVER: Final = 6 * SECOND
 # Hearing.
 HEALTH_MISSES: Final = 3
 """Missed heartbeats after which a node is not heard any more (R44, R45)."""
+TRAIL: Final = 16
+"""Earlier processes that a store remembers: a peer that missed more of them than that looks at the counts alone."""
 RECALL_BATCH: Final = 500
 """Incarnations in one question for promises."""
 BUCKETS: Final = 256

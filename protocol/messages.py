@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from attrs import frozen
 
 from protocol.records import Attempt, Birth, Member, Record, Seal, Stamp
-from protocol.rows import NamePromise
+from protocol.rows import NamePromise, Stay
 
 Stance = Literal["known", "denied", "unsure", "superseded"]
 Purpose = Literal["create", "sleep", "wake", "address"]
@@ -272,7 +272,7 @@ class WakeIntent:
 @frozen
 class Heartbeat:
     """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store``, ``births``,
-    ``life``, ``promised`` and ``whole``: the sender's store (P62); ``room``: databases that it could still take; ``root``: digest of its
+    ``life``, ``promised``, ``trail`` and ``whole``: the sender's store, as in its row (P62); ``room``: databases that it could still take; ``root``: digest of its
     directory; ``listening``: it promises nothing yet (P61); ``joining``: those of ``known`` whose store was never whole; ``retired``: by
     operators (P64); ``process``: drawn afresh by each process, ``twin``: another one that this one hears under its own peer id (P63);
     ``addresses``: the multiaddrs at which it can be dialled; ``gateway``: where its gateway takes queries of other gateways (``host:port``,
@@ -291,11 +291,12 @@ class Heartbeat:
     gateway: str = ""
     fingerprint: bytes = b""
     life: int = 1
+    process: str = ""
     promised: int = 0
+    trail: tuple[Stay, ...] = ()
     whole: bool = True
     joining: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
-    process: str = ""
     twin: str = ""
 
 
@@ -305,7 +306,7 @@ class Echo:
 
     store: str
     life: int
-    births: int
+    process: str
     promised: int
 
 
@@ -347,8 +348,9 @@ class SyncAsk:
     leaves: bytes
     store: str
     life: int
-    births: int
+    process: str
     promised: int
+    trail: tuple[Stay, ...]
     whole: bool
 
 

@@ -7,23 +7,35 @@ Keys: ``identity``, ``name/<internal>``, ``promise/<incarnation>``, ``instance/<
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from attrs import frozen
 
 from protocol.records import Attempt, Birth
 
 
+class Stay(NamedTuple):
+    """How far a store had come under one process: ``promised`` counts the steps in which it promised anything."""
+
+    process: str
+    promised: int
+
+
 @frozen
 class Identity:
     """Whose store this is, its id, and how many births it has minted: neither ever repeats (P14, F32). ``life``: the n-th store
-    of this peer; ``promised``: steps in which it promised anything. Both only grow, so that others see a store that went back
-    (P62). ``whole``: it holds all that its peer ever promised: true from the founding, or from the end of the first listening."""
+    of this peer; ``process``, ``promised``: the last process on it, and how far it came; ``trail``: the processes before, oldest first,
+    so that others see a store that went back (P62). ``whole``: it holds all that its peer ever promised: true from the founding, or
+    from the end of the first listening (P61)."""
 
     peer: str
     store: str
     births: int
-    life: int = 1
-    promised: int = 0
-    whole: bool = False
+    life: int
+    process: str
+    promised: int
+    trail: tuple[Stay, ...]
+    whole: bool
 
 
 @frozen
@@ -71,7 +83,7 @@ class Known:
     joined: bool = False
     store: str = ""
     life: int = 0
-    births: int = 0
+    process: str = ""
     promised: int = 0
 
 

@@ -15,7 +15,7 @@ from protocol.effects import Decision, Problem
 from protocol.ids import Dot, Peer
 from protocol.messages import CreateAnswer, Purpose, Report, SleepReport, Standing
 from protocol.records import Attempt, Birth, Record
-from protocol.rows import EpochPromise, Known, NamePromise
+from protocol.rows import EpochPromise, Known, NamePromise, Stay
 from protocol.timers import Timers
 
 Process = Literal["none", "reserving", "starting", "ready", "snapshotting", "stopping"]
@@ -267,8 +267,9 @@ class State:
     births: int = 0
     life: int = 1
     promised: int = 0
+    trail: tuple[Stay, ...] = ()
     whole: bool = False
-    """The store holds all that this peer ever promised (:class:`protocol.rows.Identity`). Durable, like the four before."""
+    """The store holds all that this peer ever promised. All of :class:`protocol.rows.Identity` is durable."""
     entropy: bytes = b""
     process: str = ""
     """Drawn afresh by each process (P63)."""

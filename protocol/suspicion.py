@@ -51,11 +51,12 @@ def heartbeat(turn: Turn) -> Heartbeat:
         state.config.gateway,
         state.config.fingerprint,
         life=state.life,
+        process=state.process,
         promised=state.promised,
+        trail=state.trail,
         whole=state.whole,
         joining=tuple(peer for peer in known if peer != turn.me and not state.nodes[peer].joined),
         retired=tuple(sorted(state.retired)),
-        process=state.process,
         twin=state.twin,
     )
 

@@ -13,7 +13,7 @@ from protocol.lifecycle import offers, process
 from protocol.lifecycle.orders import fire
 from protocol.messages import Dropped
 from protocol.records import Record
-from protocol.rows import EpochPromise, Forgotten, Identity, Instance, Known, Moved, NamePromise, Retired, Seen
+from protocol.rows import EpochPromise, Forgotten, Identity, Instance, Known, Moved, NamePromise, Retired, Seen, Stay
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -59,10 +59,11 @@ def _know_itself(turn: Turn, found: list[Identity], founds: bool) -> None:
         own = found[0]
         state.store, state.births, state.life = own.store, own.births, own.life
         state.promised, state.whole = own.promised, own.whole
+        state.trail = (*own.trail, Stay(own.process, own.promised))[-limits.TRAIL :]
     else:
         state.store = derived(state.entropy, "store", turn.me)
         state.whole = founds and not found
-        turn.write_identity()
+    turn.write_identity()
 
 
 def _resume(
