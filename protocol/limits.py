@@ -78,14 +78,12 @@ PROMISE_WINDOW: Final = 2 * SECOND
 DRAIN_WINDOW: Final = 10 * SECOND
 VOTE_WINDOW: Final = DRAIN_WINDOW + 2 * SECOND
 SEAL_WINDOW: Final = 2 * SECOND
-"""For the leader's strong read, when what was waited for has come only with the votes' deadline."""
+"""For the leader's strong read when it is asked for late, and for the others to apply what it has read: a commit timeout, usually."""
 SNAPSHOT_WINDOW: Final = 10 * SECOND
 PROBE_RETRY: Final = 1 * SECOND
 STOP_MARGIN: Final = 2 * SECOND
 """Beyond the stop timeout (SIGTERM to SIGKILL): when a member that has not reported its stop counts as not stopped."""
 
-FOLD_WINDOW: Final = 2 * SECOND
-"""How long a member waits to have applied the seal's index before it folds its WAL in: followers learn of it a commit timeout later."""
 DOUBT: Final = 5 * SECOND
 """A member that stopped, and knows of no record that says so, asks the others this long after the stops should be over; after as
 long again it starts."""
@@ -106,7 +104,7 @@ assert (3 * KNOWN_NODES + RETIRED) * PEER_BYTES < MESSAGE_BYTES - 3_000, (
     "a heartbeat names known, heard, joining, retired"
 )
 assert DRAIN_WINDOW < VOTE_WINDOW
-assert FOLD_WINDOW < SNAPSHOT_WINDOW
+assert SEAL_WINDOW < VOTE_WINDOW
 assert QUORUM_PATIENCE < WAKE_DEADLINE
 assert RESTART_BACKOFF < RESTART_BACKOFF_MAX
 assert 2 * NAME_LENGTH * 2 + 1 < 255, "an internal name, underscores doubled, is one path component"

@@ -213,14 +213,18 @@ class SleepVote:
 
 @frozen
 class SealAsk:
-    """Direct, to the Raft leader's node, once all members have voted: read strongly, tell the applied index (P34)."""
+    """Direct, once all have voted: with an ``index`` of -1 to the Raft leader's node: read strongly, tell the applied index; then
+    with that index to the others: say so when that much is applied (P34)."""
 
     incarnation: str
     epoch: int
+    index: int
 
 
 @frozen
 class SealAnswer:
+    """Direct, to the coordinator: the applied index, -1 when the strong read failed (P34)."""
+
     incarnation: str
     epoch: int
     index: int

@@ -207,7 +207,7 @@ _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "drain": sleep.on_drain_deadline,
     "votes": sleep.on_votes_deadline,
     "stops": sleep.on_stops_deadline,
-    "fold": sleep.on_fold_timer,
+    "reach": sleep.on_reach_timer,
     "doubt": sleep.on_doubt,
     "quorum": wake.on_quorum_patience,
     "wake": wake.on_deadline,

@@ -21,7 +21,7 @@ from protocol.timers import Timers
 Process = Literal["none", "reserving", "starting", "ready", "snapshotting", "stopping"]
 """This node's rqlited of one database. ``none``: its exit was observed, or it was never started."""
 
-ProbeFor = Literal["idle", "vote", "seal", "fold", "voters", "serve"]
+ProbeFor = Literal["idle", "vote", "seal", "reach", "voters", "serve"]
 
 
 @frozen
@@ -78,6 +78,8 @@ class SleepRound:
     """The leader was asked for the seal's index."""
     committed: bool = False
     index: int = -1
+    reached: set[Peer] = Factory(set[Peer])
+    """Voters that have applied everything up to ``index`` (P34)."""
     reports: dict[Peer, SleepReport] = Factory(dict[Peer, SleepReport])
 
 
@@ -114,8 +116,6 @@ class Hosted:
     ready_at: int = 0
     voters: tuple[str, ...] = ()
     leader: bool = False
-    applied: int = 0
-    """Its index, as read last."""
     moved: bool = False
     """It starts on another Raft port than its group may know (P42). Durable, as a row of its own."""
     lost: bool = False
@@ -147,10 +147,8 @@ class Hosted:
     """A wake came after SIGTERM: start once the exit is observed (P32, P41)."""
     folded: int = -1
     """Applied index at the snapshot before the stop, or -1 when it failed (P34)."""
-    sealed_at: int = -1
-    """The seal's index, as the commit carries it: the snapshot waits until that much is applied here (P34)."""
-    fold_by: int = 0
-    """When the snapshot waits no longer."""
+    awaited: int = -1
+    """The seal's index, which the coordinator waits for this member to have applied (P34)."""
     doubt: Literal["", "asked", "shared"] = ""
     """It stopped for a sleep of which it knows no record: has it asked the others, does another one know none either (P33)."""
 

@@ -4,7 +4,7 @@ only orders: none of them fires the chart again."""
 from __future__ import annotations
 
 from protocol import limits
-from protocol.effects import Problem
+from protocol.effects import Problem, Snapshot
 from protocol.lifecycle import doors, process
 from protocol.rows import EpochPromise
 from protocol.state import Hosted
@@ -85,17 +85,12 @@ class Subject:
         self.hosted.waiters.clear()
 
     def snapshot_then_stop(self) -> None:
-        hosted = self.hosted
-        hosted.process = "snapshotting"
-        hosted.folded = -1
-        hosted.doubt = ""
-        hosted.fold_by = self.turn.now + limits.FOLD_WINDOW
-        self.turn.cancel("drain", hosted.incarnation)
-        self.turn.cancel("idle", hosted.incarnation)
-        if hosted.applied >= hosted.sealed_at:
-            process.fold(self.turn, hosted)
-        else:
-            process.probe(self.turn, hosted, "fold")
+        self.hosted.process = "snapshotting"
+        self.hosted.folded = -1
+        self.hosted.doubt = ""
+        self.turn.cancel("drain", self.hosted.incarnation)
+        self.turn.cancel("idle", self.hosted.incarnation)
+        self.turn.act(Snapshot(self.hosted.incarnation, self.hosted.run))
 
     def start_again(self) -> None:
         if self.hosted.failures > 1:
@@ -124,7 +119,6 @@ class Subject:
         self.hosted.stopping = self.hosted.vote = self.hosted.closing = 0
         self.hosted.woken_at = self.turn.now
         self.turn.cancel("doubt", self.hosted.incarnation)
-        self.turn.cancel("fold", self.hosted.incarnation)
         self.turn.after("wake", self.hosted.incarnation, self.turn.state.config.wake_deadline)
         self.turn.after("quorum", self.hosted.incarnation, limits.QUORUM_PATIENCE)
 

@@ -52,7 +52,6 @@ def on_ready(turn: Turn, ready: InstanceReady) -> None:
     hosted.process = "ready"
     hosted.ready_at = turn.now
     hosted.voters, hosted.leader, hosted.counter = ready.voters, ready.leader, ready.counter
-    hosted.applied = ready.applied
     hosted.lost = False
     process.settled(turn, hosted)
     because = "a strong read passed for the first time"
@@ -81,15 +80,10 @@ def on_reprobe(turn: Turn, incarnation: str) -> None:
 
 def on_probed(turn: Turn, probed: Probed) -> None:
     hosted = _current(turn, probed)
-    if hosted is None or hosted.probe[0] != probed.token:
-        return
-    if hosted.probe[1] == "fold":
-        sleep.on_fold(turn, hosted, probed)
-        return
-    if hosted.process != "ready":
+    if hosted is None or hosted.process != "ready" or hosted.probe[0] != probed.token:
         return
     if probed.ok:
-        hosted.voters, hosted.leader, hosted.applied = probed.voters, probed.leader, probed.applied
+        hosted.voters, hosted.leader = probed.voters, probed.leader
     match hosted.probe[1]:
         case "idle":
             if hosted.state in ("active", "idle") and not hosted.closing:
@@ -99,6 +93,8 @@ def on_probed(turn: Turn, probed: Probed) -> None:
                 sleep.on_vote_sample(turn, hosted, probed)
         case "seal":
             sleep.on_seal_read(turn, hosted, probed)
+        case "reach":
+            sleep.on_reach_sample(turn, hosted, probed)
         case "voters" | "serve":
             if not probed.ok:
                 turn.after("reprobe", hosted.incarnation, limits.REPROBE)
@@ -122,7 +118,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
         return
     lived = turn.now - hosted.ready_at if hosted.process != "starting" else 0
     hosted.process = "none"
-    hosted.voters, hosted.leader, hosted.applied = (), False, 0
+    hosted.voters, hosted.leader = (), False
     hosted.lost = exited.cause == "data_missing"
     hosted.in_flight.clear()
     if hosted.discard:

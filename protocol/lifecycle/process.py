@@ -7,7 +7,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from protocol import coordination, limits, promises
-from protocol.effects import Mode, Probe, ReleasePorts, ReservePorts, Snapshot, Start, Terminate, Trash
+from protocol.effects import Mode, Probe, ReleasePorts, ReservePorts, Start, Terminate, Trash
 from protocol.ids import Peer
 from protocol.messages import MembersStored, RecordNews, StoreMembers
 from protocol.records import Member, Phase, Seal, Stamp
@@ -17,7 +17,20 @@ from protocol.suspicion import majority
 from protocol.turn import Turn
 
 TIMERS = (
-    *("backoff", "idle", "wake", "quorum", "drain", "votes", "stops", "fold", "doubt", "promise", "members", "reprobe"),
+    *(
+        "backoff",
+        "idle",
+        "wake",
+        "quorum",
+        "drain",
+        "votes",
+        "stops",
+        "reach",
+        "doubt",
+        "promise",
+        "members",
+        "reprobe",
+    ),
     *("takeover", "activate"),
 )
 """All that a database can wait for here."""
@@ -174,12 +187,7 @@ def probe(turn: Turn, hosted: Hosted, purpose: ProbeFor) -> None:
     """Ask the running rqlited. What is to be current is read strongly; counters and indexes are not a read at all."""
     turn.state.probes += 1
     hosted.probe = (turn.state.probes, purpose)
-    turn.act(Probe(hosted.incarnation, hosted.run, turn.state.probes, strong=purpose not in ("idle", "vote", "fold")))
-
-
-def fold(turn: Turn, hosted: Hosted) -> None:
-    """Fold the WAL in, with all that is applied by now (P34)."""
-    turn.act(Snapshot(hosted.incarnation, hosted.run))
+    turn.act(Probe(hosted.incarnation, hosted.run, turn.state.probes, strong=purpose not in ("idle", "vote", "reach")))
 
 
 def stop(turn: Turn, hosted: Hosted) -> None:

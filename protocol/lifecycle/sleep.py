@@ -2,7 +2,8 @@
 query in flight, the commit needs a majority, the Raft leader's node and every member heard; a vote dies with its
 process; the sleep is sealed only when all members stopped cleanly at one index.
 
-    idle everywhere → promise → proposal → votes → strong read on the leader → commit → snapshot, stop → reports → record
+    idle everywhere → promise → proposal → votes → strong read on the leader → all have applied it → commit
+    → snapshot, stop → reports → record
 """
 
 from __future__ import annotations
@@ -216,13 +217,16 @@ def _consider_commit(turn: Turn, hosted: Hosted) -> None:
     enough = len(sleep.votes) >= majority(len(hosted.record.members))
     if not sleep.sealing and enough and leaders and sleep.votes.keys() | sleep.absent >= heard:
         sleep.sealing = True
-        turn.send(leaders[0], SealAsk(hosted.incarnation, sleep.epoch))
+        turn.send(leaders[0], SealAsk(hosted.incarnation, sleep.epoch, -1))
 
 
 def on_votes_deadline(turn: Turn, incarnation: str) -> None:
     """What P31 needs did not come in time; or somebody whose vote was waited for is not heard any more."""
     hosted = turn.state.hosted.get(incarnation)
     if hosted is None or hosted.sleep is None or hosted.sleep.committed:
+        return
+    if hosted.sleep.index >= 0:
+        commit(turn, hosted, -1)  # all have voted; not all have applied what the leader has
         return
     if not hosted.sleep.sealing:
         _consider_commit(turn, hosted)
@@ -255,29 +259,58 @@ def on_abort(turn: Turn, sender: Peer, message: SleepAbort) -> None:
 def on_seal_ask(turn: Turn, sender: Peer, message: SealAsk) -> None:
     hosted = turn.state.hosted.get(message.incarnation)
     if hosted is not None and hosted.vote == message.epoch and holds(hosted, message.epoch, sender):
-        process.probe(turn, hosted, "seal")
+        hosted.awaited = message.index
+        process.probe(turn, hosted, "seal" if message.index < 0 else "reach")
     else:
         standing.tell(turn, sender, message.incarnation)
 
 
 def on_seal_read(turn: Turn, hosted: Hosted, read: Probed) -> None:
+    """As the Raft leader's node: the strong read has passed, or not."""
+    if hosted.vote:
+        index = read.applied if read.ok and read.leader else -1
+        turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, index))
+
+
+def on_reach_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
+    """A follower applies what the leader has read a commit timeout later: look until it has (P34)."""
     if not hosted.vote:
         return
-    index = read.applied if read.ok and read.leader else -1
-    turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, index))
+    if sample.ok and sample.applied >= hosted.awaited:
+        turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, sample.applied))
+    else:
+        turn.after("reach", hosted.incarnation, limits.REPROBE)
+
+
+def on_reach_timer(turn: Turn, incarnation: str) -> None:
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None and hosted.vote and hosted.process == "ready":
+        process.probe(turn, hosted, "reach")
 
 
 def on_seal(turn: Turn, sender: Peer, message: SealAnswer) -> None:
-    del sender
+    """The leader's index first; then each voter's word that it has applied that much, so that all can stop at it whoever stops
+    first. Without all members, or without the leader's word, the sleep goes without a seal."""
     hosted = turn.state.hosted.get(message.incarnation)
     if hosted is None or hosted.sleep is None or hosted.sleep.epoch != message.epoch or hosted.sleep.committed:
         return
-    if len(hosted.sleep.votes) == len(hosted.record.members):
-        commit(turn, hosted, message.index)
-    elif message.index >= 0:
-        commit(turn, hosted, -1)
-    else:
+    sleep = hosted.sleep
+    everyone = len(sleep.votes) == len(hosted.record.members)
+    if sleep.index < 0 and message.index < 0 and not everyone:
         abort(turn, hosted, "whether the Raft leader is among those that voted is not known")
+        return
+    if message.index < 0 or not everyone:
+        commit(turn, hosted, -1)
+        return
+    if sleep.index < 0:
+        sleep.index = message.index
+        turn.after("votes", hosted.incarnation, limits.SEAL_WINDOW)
+        for peer in hosted.record.peers:
+            if peer != sender:
+                turn.send(peer, SealAsk(hosted.incarnation, sleep.epoch, sleep.index))
+    sleep.reached.add(sender)
+    if sleep.reached >= sleep.votes.keys():
+        commit(turn, hosted, sleep.index)
 
 
 def commit(turn: Turn, hosted: Hosted, index: int) -> None:
@@ -298,15 +331,14 @@ def on_commit(turn: Turn, sender: Peer, message: SleepCommit) -> None:
     if hosted is None or hosted.lost:
         standing.tell(turn, sender, message.incarnation)
         return
-    before = hosted.stopping, hosted.sealed_at
-    hosted.stopping, hosted.sealed_at = message.epoch, message.index
+    obeyed, hosted.stopping = hosted.stopping, message.epoch
     if hosted.process == "ready" and fire(turn, hosted, "commit"):
         hosted.closing = 0
         because = "every member voted for it" if message.index >= 0 else "every member that is heard voted for it"
         turn.decide("falling asleep", hosted, because, "P31", epoch=message.epoch)
         turn.after("doubt", hosted.incarnation, _stops_window(turn) + limits.DOUBT)
     else:
-        hosted.stopping, hosted.sealed_at = before
+        hosted.stopping = obeyed
         turn.decide("commit ignored", hosted, "this process did not vote for it, or has promised above", "P32")
         standing.tell(turn, sender, message.incarnation)
 
@@ -314,24 +346,6 @@ def on_commit(turn: Turn, sender: Peer, message: SleepCommit) -> None:
 def _stops_window(turn: Turn) -> int:
     """How long a member may take from the commit to its exit."""
     return limits.SNAPSHOT_WINDOW + turn.state.config.stop_timeout + limits.STOP_MARGIN
-
-
-def on_fold(turn: Turn, hosted: Hosted, sample: Probed) -> None:
-    """The WAL is folded in once everything up to the seal's index is applied here, or this has taken too long (P34)."""
-    if hosted.process != "snapshotting" or hosted.state != "hibernating":
-        return
-    if sample.ok:
-        hosted.applied = sample.applied
-    if hosted.applied >= hosted.sealed_at or turn.now >= hosted.fold_by:
-        process.fold(turn, hosted)
-    else:
-        turn.after("fold", hosted.incarnation, limits.REPROBE)
-
-
-def on_fold_timer(turn: Turn, incarnation: str) -> None:
-    hosted = turn.state.hosted.get(incarnation)
-    if hosted is not None and hosted.process == "snapshotting" and hosted.state == "hibernating":
-        process.probe(turn, hosted, "fold")
 
 
 def on_snapshot(turn: Turn, hosted: Hosted, taken: Snapshotted) -> None:
@@ -422,4 +436,6 @@ def _conclude(turn: Turn, hosted: Hosted) -> None:
         return
     because = f"all stopped cleanly at index {ended.index}" if sealed else "not all stopped cleanly: not sealed"
     turn.decide("hibernated", hosted, because, "P34", epoch=ended.epoch, raft_port=hosted.raft)
+    if sealed:
+        turn.decide("sleep sealed", hosted, because, "P34", epoch=ended.epoch, index=ended.index)
     turn.broadcast(RecordNews(record))

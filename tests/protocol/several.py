@@ -19,6 +19,7 @@ from protocol.state import State
 
 START = 40 * MILLISECOND
 ELECTION = 300 * MILLISECOND
+LAG = 50 * MILLISECOND
 
 
 @define
@@ -29,6 +30,15 @@ class Group:
     running: dict[str, tuple[str, int]] = field(factory=dict)
     """Node id → (peer, run)."""
     applied: int = 3
+    moved_at: int = 0
+    copies: dict[str, int] = field(factory=dict)
+    """Node id → its own applied index, as looked at last."""
+
+    def applied_by(self, node_id: str, now: int) -> int:
+        """A follower applies what was committed once the leader, if there is one, has told it: ``LAG`` later."""
+        if node_id == self.leader or (self.leader is not None and now >= self.moved_at + LAG):
+            self.copies[node_id] = self.applied
+        return self.copies.get(node_id, 0)
 
     @property
     def leader(self) -> str | None:
@@ -180,7 +190,9 @@ class Several:
                 group = self.groups[action.incarnation]
                 back(MILLISECOND, ip.Probed, **self.probed(group, machine, action))
             case fx.Snapshot():
-                applied = self.groups[action.incarnation].applied
+                group = self.groups[action.incarnation]
+                mine = [one for one, where in group.running.items() if where == (peer, action.run)]
+                applied = group.applied_by(mine[0], self.now) if mine else 0
                 back(
                     MILLISECOND,
                     ip.Snapshotted,
@@ -225,12 +237,14 @@ class Several:
     def probed(self, group: Group, machine: Machine, probe: fx.Probe) -> dict[str, Any]:
         me = next((one for one, where in group.running.items() if where[0] == machine.peer), None)
         ok = me is not None and (group.leader is not None or not probe.strong)
+        if ok and probe.strong:
+            group.applied, group.moved_at = group.applied + 1, self.now
         return {
             "incarnation": probe.incarnation,
             "run": probe.run,
             "token": probe.token,
             "ok": ok,
-            "applied": group.applied,
+            "applied": group.applied_by(me, self.now) if me is not None else 0,
             "leader": ok and group.leader == me,
             "voters": tuple(sorted(group.voters)),
         }

@@ -67,12 +67,12 @@ def test_F40_R2_each_replication_factor_sleeps_and_wakes(rf: int) -> None:
     agreed(world)
 
 
-def test_R42_a_sleep_needs_at_most_three_broadcasts_and_is_sealed() -> None:
-    world = created()
-    world.broadcasts = 0
-    world.run(10 * SECOND)
-    assert world.broadcasts <= 3
-    assert all(r.seal is not None for m in world.machines.values() if m.node for r in m.node.state.records.values())
+@pytest.mark.parametrize("rf", [1, 2, 3, 5])
+def test_P34_a_calm_sleep_is_sealed(rf: int) -> None:
+    world = asleep(5, rf)
+    seals = {r.seal for m in world.machines.values() if m.node for r in m.node.state.records.values()}
+    assert None not in seals, world.story()
+    assert len(seals) == 1
 
 
 def test_F3_two_clients_on_two_nodes_make_one_database() -> None:
