@@ -107,12 +107,12 @@ def _spawn(floor: Floor, member: int, *, found: bool) -> subprocess.Popen[bytes]
         http,
         raft,
         mode="join" if found and member else "restart",
-        join=(f"127.0.0.1:{floor.addresses[0][1]}",),
+        join=(f"127.0.0.1:{floor.addresses[0][1]}",) if found and member else (),
     )
     directory = Instance("floor", "floor", floor.directory / str(member)).rqlite
     directory.parent.mkdir(exist_ok=True)
     return subprocess.Popen(
-        arguments(floor.binary, spec, floor.timers, directory),
+        arguments(floor.binary, spec, floor.timers, directory, None),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
