@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import trio
@@ -15,9 +16,12 @@ from runtime.database_keys import KeyService, asking
 from runtime.directories import Directories
 from runtime.rqlite_http import RqliteError
 from runtime.rqlited import Exit, Ready, StartSpec
-from tests.runtime.rqlited_world import INCARNATION, NAME, SPEED, Run, World, world
+from tests.runtime.rqlited_world import INCARNATION, NAME, SPEED, Run, World, free_ports, world
 
 WITHIN = 30.0
+PORTS = free_ports()
+"""One book for all groups of a story: they may not meet by chance."""
+_OWNERS = count(1)
 
 
 @define(eq=False)
@@ -60,7 +64,13 @@ class Group:
     async def until_voters(self, member: int, voters: tuple[str, ...]) -> None:
         with trio.fail_after(WITHIN):
             while (await self.worlds[member].supervisor.probe(self.incarnation, strong=True)).voters != voters:
-                pass
+                assert self.runs[member].exit is None, self.runs[member].exit
+                await trio.lowlevel.checkpoint()
+
+    async def until_addresses(self, member: int, wanted: dict[str, str]) -> None:
+        with trio.fail_after(WITHIN):
+            while await self.configuration(member) != wanted:
+                await trio.lowlevel.checkpoint()
 
     async def start(self, *members: int) -> None:
         """Start members again as they were, all at once, until each is ready."""
@@ -79,6 +89,7 @@ class Group:
         """The member that leads now."""
         with trio.fail_after(WITHIN):
             while True:
+                await trio.lowlevel.checkpoint()
                 for member, each in enumerate(self.worlds):
                     if (await each.supervisor.probe(self.incarnation)).leader:
                         return member
@@ -97,6 +108,12 @@ class Group:
                         return [row[0] for row in found]
                     except RqliteError:
                         await trio.lowlevel.checkpoint()
+
+    async def remove(self, node_id: str) -> None:
+        """Take a server out of the Raft configuration."""
+        async with self.runs[await self.leader()].client() as client:
+            reply = await client.request("DELETE", "/remove", 5, json.dumps({"id": node_id}).encode())
+        assert reply.status == 200, reply
 
     async def configuration(self, member: int = 0) -> dict[str, str]:
         """Node id → Raft address of every server in this member's own Raft configuration."""
@@ -131,8 +148,11 @@ async def group(
                 directory, heartbeat, fetch=asking(requester(f"n{k}")), on_line=lambda _, line, heard=heard: heard(line)
             )
             worlds.append(await stack.enter_async_context(one))
+        owners = [next(_OWNERS) for _ in range(n)]
         specs = [
-            StartSpec(NAME, incarnation, 0, f"n{k}.{incarnation}.0", *each.ports.reserve(1))
-            for k, each in enumerate(worlds)
+            StartSpec(NAME, incarnation, 0, f"n{k}.{incarnation}.0", *PORTS.reserve(owner))
+            for k, owner in enumerate(owners)
         ]
         yield Group(worlds, incarnation, specs, lines=lines)
+        for owner in owners:
+            PORTS.release(owner)
