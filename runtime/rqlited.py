@@ -22,16 +22,17 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from runtime import processes, rqlited_orphans
 from runtime.database_keys import Fetch, KeyMissing
 from runtime.directories import Directories, Instance, make_durable
 from runtime.processes import Resources
-from runtime.rqlite_http import RqliteError, RqliteHttp
+from runtime.rqlite_http import RqliteError, RqliteHttp, Store
 from runtime.rqlited_binary import Binary
 from runtime.rqlited_exit import DETAIL, Cause, Exit, cause_of
 from runtime.rqlited_orphans import Orphan
+from runtime.rqlited_outcomes import Probe, Ready, Snapshot
 from runtime.rqlited_start import (
     JOIN_WITHIN,
     LOOPBACK,
@@ -62,41 +63,7 @@ _LAST_LINES: Final = 0.5
 """Seconds to read what an ended process still left in the pipe."""
 _CUE: Final = b"is now Leader"
 """8.26 says it of itself and of another leader; the code of later versions does, too."""
-
-
-@frozen
-class Ready:
-    """A strong read passed. ``applied_index``: this member's own, ``voters``: node ids, sorted. On a follower the read was
-        answered by the leader: whether this member has caught up is read from its index. What direct clients
-    asked while it started shows in the first :class:`Probe`, whose counter begins at 0."""
-
-    http_url: str
-    applied_index: int
-    voters: tuple[str, ...]
-    leader: bool
-    pid: int
-
-
-@frozen
-class Probe:
-    """``counter``: client requests that rqlited counted, without our own probes; a restart makes it go back. A probe of ours
-    that timed out may be counted as one of theirs: that errs on the side of *busy* (F40)."""
-
-    ok: bool
-    counter: int = 0
-    applied_index: int = 0
-    leader: bool = False
-    voters: tuple[str, ...] = ()
-    error: str = ""
-
-
-@frozen
-class Snapshot:
-    """``ok``: the WAL is folded into the database file, up to ``applied_index`` (P34)."""
-
-    ok: bool
-    applied_index: int = 0
-    error: str = ""
+_JOINED: Final = b"successfully joined cluster"
 
 
 @define(eq=False)
@@ -113,9 +80,10 @@ class _Live:
     terminated: bool = False
     killed: bool = False
     new_files: bool = False  # owed to the disk before anyone hears of readiness
-    trouble: str = ""  # our own files failed: the run ends as a fault of the disk
+    trouble: tuple[Cause, str] | None = None  # why we ended the run, where nobody had asked for it
     patience: trio.CancelScope = field(factory=trio.CancelScope)  # ends at the deadline for SIGKILL
     cue: trio.Event = field(factory=trio.Event)
+    joined: trio.Event = field(factory=trio.Event)
     said: deque[str] = field(factory=lambda: deque[str](maxlen=_LINES))
     probing: trio.Lock = field(factory=trio.Lock)  # else one probe's read looks like traffic to another
 
@@ -209,10 +177,12 @@ class Supervisor:
                 if identity is not None:  # None: it has ended already
                     rqlited_orphans.record(place, spec.run, str(self._binary.path), identity)
             except OSError as error:
-                self._give_up(live, error)
+                self._give_up(live, "disk", f"{error.strerror}: {error.filename}")
             self._signal(live)  # a stop that came before there was a process to be told
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._enforce, live)
+                if spec.join:
+                    nursery.start_soon(self._bound_join, live)
                 nursery.start_soon(self._await_ready, live, place, on_ready)
                 drained = trio.Event()
                 nursery.start_soon(self._drain, live, stderr, drained)
@@ -230,8 +200,9 @@ class Supervisor:
             rqlited_orphans.erase(place)
         assert live.process.returncode is not None
         code = live.process.returncode
-        if live.trouble:
-            return Exit(spec.run, code, "disk", live.trouble[:DETAIL], place.wal_empty)
+        if live.trouble is not None:
+            cause, detail = live.trouble
+            return Exit(spec.run, code, cause, detail[:DETAIL], place.wal_empty)
         cause, detail = cause_of(code, tuple(live.said), terminated=live.terminated, killed=live.killed)
         return Exit(spec.run, code, cause, detail, place.wal_empty)
 
@@ -274,6 +245,8 @@ class Supervisor:
         live.said.append(text)
         if _CUE in line:
             live.cue.set()
+        if _CUE in line or _JOINED in line:
+            live.joined.set()
         if self._on_line is not None:
             self._on_line(live.spec.incarnation, text)
 
@@ -286,30 +259,43 @@ class Supervisor:
             eager = 0
             with trio.move_on_after(_FIRST_POLL):
                 await live.cue.wait()
-            while True:
-                try:
-                    await live.strong_read(_READ_TIMEOUT)
-                    store = await live.http.store(_READ_TIMEOUT)
-                    break
-                except RqliteError:
-                    with trio.move_on_after(_POLL_AFTER_LINE if eager > 0 else _POLL):
-                        await live.cue.wait()
-                    eager -= 1
-                    if live.cue.is_set():
-                        live.cue, eager = trio.Event(), _EAGER
+            while (store := await self._arrived(live)) is None:
+                with trio.move_on_after(_POLL_AFTER_LINE if eager > 0 else _POLL):
+                    await live.cue.wait()
+                eager -= 1
+                if live.cue.is_set():
+                    live.cue, eager = trio.Event(), _EAGER
         live.ready = True
         url = f"http://{LOOPBACK}:{spec.http_port}"
         on_ready(Ready(url, store.fsm_index, store.voters, store.leads, live.process.pid))
+
+    async def _arrived(self, live: _Live) -> Store | None:
+        """What rqlited says of itself, once a strong read passed. Whoever joins may lead its group before the configuration has
+        its address, and has not arrived until it does (P42)."""
+        try:
+            await live.strong_read(_READ_TIMEOUT)
+            store = await live.http.store(_READ_TIMEOUT)
+        except RqliteError:
+            return None
+        there = store.addresses.get(live.spec.node_id) == live.spec.raft_address
+        return store if there or not live.spec.join else None
 
     async def _force_files(self, live: _Live, place: Instance) -> None:
         try:
             await trio.to_thread.run_sync(make_durable, place)
         except OSError as error:
-            self._give_up(live, error)
+            self._give_up(live, "disk", f"{error.strerror}: {error.filename}")
             await trio.sleep_forever()  # never ready; the process is about to end
 
-    def _give_up(self, live: _Live, error: OSError) -> None:
-        live.trouble = f"{error.strerror}: {error.filename}"
+    async def _bound_join(self, live: _Live) -> None:
+        """Rqlited bounds the number of its attempts, not their time: one that meets a silent peer takes half a minute (P52)."""
+        with trio.move_on_at(live.began + JOIN_WITHIN):
+            await live.joined.wait()
+            return
+        self._give_up(live, "crashed", f"not joined within {JOIN_WITHIN:g} s: {' | '.join(list(live.said)[-2:])}")
+
+    def _give_up(self, live: _Live, cause: Cause, detail: str) -> None:
+        live.trouble = cause, detail
         live.killed = True
         self._signal(live)
 

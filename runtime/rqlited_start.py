@@ -26,7 +26,8 @@ from runtime.rqlited_binary import Binary
 
 LOOPBACK: Final = "127.0.0.1"
 """Where rqlited's HTTP binds, whatever host its Raft port is advertised at: only this node talks to it."""
-JOIN_INTERVAL: Final = 0.2
+JOIN_INTERVAL: Final = 0.05
+"""Seconds between attempts: measured, 200 ms cost a creation about 80 ms, 20 ms gained nothing more."""
 JOIN_WITHIN: Final = 10.0
 """Seconds of a start that joins, the wait for the TLS identity included: a joiner never tries for ever (P52)."""
 KEY_WITHIN: Final = 5.0
@@ -69,6 +70,10 @@ class StartSpec:
     peers: tuple[tuple[str, str], ...] | None = None
     sources: tuple[str, ...] = ()
     heartbeat: float = 0.0
+
+    @property
+    def raft_address(self) -> str:
+        return address(self.raft_host, self.raft_port)
 
     @property
     def makes_identity(self) -> bool:
@@ -146,7 +151,7 @@ def arguments(
     """The whole command line. ``identity``: the file with the TLS identity; None, without TLS, is for the raw floor of the
     benchmarks. ``join_within``: seconds. The directory comes last: that is how an orphan without a record is
     recognised (F61)."""
-    http, raft = address(LOOPBACK, spec.http_port), address(spec.raft_host, spec.raft_port)
+    http, raft = address(LOOPBACK, spec.http_port), spec.raft_address
     timeout = _duration(timers.heartbeat)
     flags = {
         "node-id": spec.node_id,

@@ -116,10 +116,9 @@ class Group:
         assert reply.status == 200, reply
 
     async def configuration(self, member: int = 0) -> dict[str, str]:
-        """Node id → Raft address of every server in this member's own Raft configuration."""
+        """Node id → Raft address of every voter in this member's own Raft configuration."""
         async with self.runs[member].client() as client:
-            store = json.loads((await client.request("GET", "/status", 5)).body)["store"]
-        return {node["id"]: node["addr"] for node in store["nodes"]}
+            return dict((await client.store(5)).addresses)
 
 
 @asynccontextmanager

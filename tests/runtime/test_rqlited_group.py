@@ -58,6 +58,20 @@ async def test_F12_a_joiner_without_its_founder_is_never_ready_and_its_attempts_
         assert g.runs[2].ready is None
 
 
+async def test_P52_a_join_that_meets_a_silent_stranger_ends_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rqlited, "JOIN_WITHIN", 0.5)
+    async with group(tmp_path) as g:
+        await g.create()
+        await g.stop(0, 1)
+        await lose(g, 2)
+        with listener(g.specs[0].raft_port):  # rqlited itself would wait for half a minute, and then try again
+            ended = await g.launch(2, "join", join=(g.address(0),)).until_ended()
+        assert ended.cause == "crashed"
+        assert ended.detail.startswith("not joined within 0.5 s: ")
+
+
 async def test_P13_a_group_that_slept_wakes_with_the_same_voters_and_all_its_data(tmp_path: Path) -> None:
     async with group(tmp_path) as g:
         await g.create()
