@@ -46,9 +46,10 @@ class KeyService:
         self._directories = directories
         self._member = member
 
-    def answer(self, asker: str, question: bytes) -> bytes:
-        """The answer to ``question``, an incarnation, of the peer that signed it. Never raises: whatever came in is said to be
-        refused."""
+    async def answer(self, asker: str, question: bytes) -> bytes:
+        """The answer to ``question``, an incarnation, of the authenticated peer that asks. Never raises: whatever came in is
+        refused in the answer. (A handler of the transport's; it waits for nothing.)"""
+        await trio.lowlevel.checkpoint()
         incarnation = question[:_INCARNATION].decode(errors="replace")
         name = self._member(asker, incarnation)
         if name is None:
@@ -63,14 +64,16 @@ class KeyService:
         return b"+" + identity
 
 
-def asking(request: Callable[[str, str, bytes], Awaitable[bytes]]) -> Fetch:
-    """The other side: ``request`` is the transport's (peer, protocol, question) → answer, which raises OSError when the
-    peer cannot be reached."""
+def asking(
+    request: Callable[[str, str, bytes, float], Awaitable[bytes]], failures: tuple[type[Exception], ...] = (OSError,)
+) -> Fetch:
+    """The other side: ``request`` is the transport's (peer, kind, question, seconds) → answer, which raises one of ``failures``
+    where none comes."""
 
     async def fetch(peer: str, incarnation: str) -> bytes:
         try:
-            answer = await request(peer, PROTOCOL, incarnation.encode())
-        except OSError as error:
+            answer = await request(peer, PROTOCOL, incarnation.encode(), _ASK_FOR)
+        except failures as error:
             raise KeyRefused(str(error)[:_SAID] or type(error).__name__) from None
         if answer[:1] != b"+":
             raise KeyRefused(answer[1 : 1 + _SAID].decode(errors="replace") or "an empty answer")

@@ -27,26 +27,26 @@ def service(tmp_path: Path) -> KeyService:
     )
 
 
-def test_R36_only_a_member_is_given_the_identity(service: KeyService) -> None:
-    assert service.answer("member", INCARNATION.encode()) == b"+" + MINE
+async def test_R36_only_a_member_is_given_the_identity(service: KeyService) -> None:
+    assert await service.answer("member", INCARNATION.encode()) == b"+" + MINE
     for peer, question in (("stranger", INCARNATION), ("member", "s9-9-ffff"), ("member", "")):
-        assert service.answer(peer, question.encode()) == b"-not a member of that database here"
+        assert await service.answer(peer, question.encode()) == b"-not a member of that database here"
 
 
-def test_F82_whatever_is_asked_the_answer_is_a_refusal_and_no_path(service: KeyService) -> None:
+async def test_F82_whatever_is_asked_the_answer_is_a_refusal_and_no_path(service: KeyService) -> None:
     for question in (b"s1-2-0000", b"s1-4-0000"):
-        assert service.answer("member", question) == b"-not here yet"
+        assert await service.answer("member", question) == b"-not here yet"
     for question in (b"s1-3-0000", b"../..", b"\xff" * 1000, b"\0"):
-        assert service.answer("member", question)[:1] == b"-"
+        assert (await service.answer("member", question))[:1] == b"-"
 
 
 def answers(
     table: dict[str, list[bytes | BaseException]], asked: list[str]
-) -> Callable[[str, str, bytes], Awaitable[bytes]]:
+) -> Callable[[str, str, bytes, float], Awaitable[bytes]]:
     """A transport: each peer gives its answers in turn, the last one for ever."""
 
-    async def request(peer: str, protocol: str, question: bytes) -> bytes:
-        assert (protocol, question) == (PROTOCOL, INCARNATION.encode())
+    async def request(peer: str, kind: str, question: bytes, _within: float) -> bytes:
+        assert (kind, question) == (PROTOCOL, INCARNATION.encode())
         asked.append(peer)
         await trio.lowlevel.checkpoint()
         left = table[peer]
