@@ -77,8 +77,9 @@ class Start:
     """Start rqlited on the incarnation's directory. → InstanceReady at most once, then exactly one InstanceExited.
 
     ``mode``: ``found`` makes directory and marker and founds the Raft group; ``join`` makes them and joins ``join``;
-    ``restart`` needs marker and Raft state intact, and otherwise ends at once with cause ``data_missing`` (P54).
-    ``peers``: (node id, Raft address) pairs for a ``peers.json`` that this promised epoch writes; None: any ``peers.json``
+    ``restart`` needs marker and Raft state intact, and otherwise ends at once with cause ``data_missing`` (P54); with ``join``
+    it tells those members its changed address (P42). ``sources``: the other members, who may have the database's TLS
+    identity: whoever lacks it asks them first. ``peers``: (node id, Raft address) pairs for a ``peers.json`` that this promised epoch writes; None: any ``peers.json``
     found is removed first (P42, F55)."""
 
     internal: str
@@ -90,6 +91,7 @@ class Start:
     raft: int
     join: tuple[str, ...] = ()
     peers: tuple[tuple[str, str], ...] | None = None
+    sources: tuple[str, ...] = ()
 
 
 @frozen

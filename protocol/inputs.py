@@ -13,8 +13,9 @@ from attrs import frozen
 
 from protocol.messages import Message
 
-Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "disk", "crashed"]
-"""Why an rqlited ended. ``stopped``: exit 0 after our SIGTERM. ``data_missing``: never started, P54."""
+Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "key_missing", "disk", "crashed"]
+"""Why an rqlited ended. ``stopped``: exit 0 after our SIGTERM. ``data_missing``: never started, P54. ``key_missing``: never
+started, no other member gave the database's TLS identity."""
 
 
 @frozen

@@ -57,7 +57,7 @@ class Executor:
         names: Callable[[str], tuple[str, ...]],
         directories: Directories,
         operator: Callable[[effects.Answer], None],
-        host: str = "127.0.0.1",
+        raft_host: str = "127.0.0.1",
         transport: Transport | None = None,
     ) -> None:
         self._feed = feed
@@ -68,7 +68,7 @@ class Executor:
         self._names = names
         self._directories = directories
         self._operator = operator
-        self._host = host
+        self._raft_host = raft_host
         self._transport = transport
         self._runs: dict[str, int] = {}
         self._all_ended = trio.Event()
@@ -163,10 +163,11 @@ class Executor:
             node_id=action.node_id,
             http_port=action.http,
             raft_port=action.raft,
-            host=self._host,
+            raft_host=self._raft_host,
             mode=action.mode,
             join=action.join,
             peers=action.peers,
+            sources=action.sources,
         )
 
         def on_ready(ready: Ready) -> None:

@@ -180,7 +180,11 @@ def launch(
     hosted.process = "starting"
     node_id = _own(turn, hosted).node_id(hosted.incarnation)
     birth = hosted.record.birth
-    turn.act(Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, hosted.http, hosted.raft, join, peers))
+    sources = tuple(
+        sorted((peer for peer in hosted.record.peers if peer != turn.me), key=lambda peer: peer != birth.founder)
+    )
+    ports = hosted.http, hosted.raft
+    turn.act(Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, *ports, join, peers, sources))
 
 
 def probe(turn: Turn, hosted: Hosted, purpose: ProbeFor) -> None:
