@@ -222,15 +222,13 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
     rows, found = memory(means.store.rows(), joined=means.joined)
     driver.feed(Boot(0, os.urandom(32), rows, found=found))  # before any frame of a worker, or of a peer, can be
     async with trio.open_nursery() as control:
-        # Both first: a taken port ends the node before any rqlited is started. At once: each waits for something slow.
-        async with trio.open_nursery() as starting:
-            starting.start_soon(control.start, network.run)
-            host, port = await control.start(gateway.run)
+        # libp2p takes a second to load, in a thread, in which the gateway's workers start; nobody who queries waits for it.
+        control.start_soon(_open_network, control, network, config)
+        host, port = await control.start(gateway.run)  # first: a taken port ends the node before any rqlited is started
         binary = means.binary
         log.info(
             "node starts",
             cluster=means.cluster,
-            addresses=config.addresses,
             advertised=config.host,
             rqlited=str(binary.path),
             rqlite_major=binary.major,
@@ -246,9 +244,8 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
         control.start_soon(_housekeeping, means.directories)
         address = f"http://{Address(host, port)}"
         _publish(status, means, address, config.addresses)
-        # On standard output: the logs may be anywhere, and who started the node waits for the first line.
+        # On standard output: the logs may be anywhere, and who started the node waits for this line.
         sys.stdout.write(f"torpor: serving {address} (pid {os.getpid()}, data {means.directories.data_dir})\n")
-        sys.stdout.write(f"torpor: other nodes join by discovery.bootstrap_peers: [{', '.join(config.addresses)}]\n")
         sys.stdout.flush()
         await stop.asked.wait()
         with trio.CancelScope() as patience:
@@ -257,6 +254,15 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
         control.cancel_scope.cancel()
     status.unlink(missing_ok=True)
     return executor
+
+
+async def _open_network(control: trio.Nursery, network: Network, config: Config) -> None:
+    await control.start(network.run)
+    log.info("listening for other nodes", addresses=config.addresses)
+    sys.stdout.write(
+        f"torpor: other nodes reach this one by discovery.bootstrap_peers: {json.dumps(config.addresses)}\n"
+    )
+    sys.stdout.flush()
 
 
 def _publish(status: Path, means: Means, gateway: str, addresses: tuple[str, ...]) -> None:

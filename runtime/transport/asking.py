@@ -76,7 +76,7 @@ class Asking:
             answer = await Frames(stream, bounds.REQUEST_BYTES + 1).next()
             whole = True
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(bounds.CLOSE_TIMEOUT):
+            with trio.CancelScope(shield=True), trio.move_on_after(bounds.GOODBYE):
                 await (stream.close() if whole else stream.reset())
         return answer
 

@@ -23,7 +23,7 @@ STRANGERS: Final = 4
 CLOSE_TIMEOUT: Final = 5.0
 """py-libp2p's ``close`` can hang beyond 10 s on a peer that was stopped."""
 GOODBYE: Final = 0.5
-"""To close what is open when the node ends; its peers notice anyway."""
+"""To close one thing politely: a stream, or all connections when the node ends. Its peers notice anyway."""
 KEEPALIVE: Final = (5, 3, 3)
 """TCP keepalive: seconds idle, seconds between probes, probes. A hung or vanished peer is never noticed by default."""
 USER_TIMEOUT: Final = 10.0

@@ -42,7 +42,8 @@ class Direct:
         older = self._inbound.get(sender)
         self._inbound[sender] = stream
         if older is not None:
-            await older.reset()
+            with trio.move_on_after(bounds.GOODBYE), suppress(Exception):
+                await older.reset()
         frames = Frames(stream, limits.MESSAGE_BYTES)
         try:
             while self._inbound.get(sender) is stream:
@@ -56,7 +57,7 @@ class Direct:
         finally:
             if self._inbound.get(sender) is stream:
                 del self._inbound[sender]
-            with trio.CancelScope(shield=True), trio.move_on_after(bounds.CLOSE_TIMEOUT), suppress(Exception):
+            with trio.CancelScope(shield=True), trio.move_on_after(bounds.GOODBYE), suppress(Exception):
                 await stream.reset()  # what was read to its end, or given up, is of no more use to either side
 
     def _take(self, sender: str, frame: bytes) -> None:
@@ -89,7 +90,7 @@ class Direct:
             except Exception as error:
                 log.debug("direct stream ended", peer=peer, because=repr(error)[:200])
             finally:
-                with trio.CancelScope(shield=True), trio.move_on_after(bounds.CLOSE_TIMEOUT), suppress(Exception):
+                with trio.CancelScope(shield=True), trio.move_on_after(bounds.GOODBYE), suppress(Exception):
                     await stream.reset()
             await trio.sleep(bounds.REOPEN)
 

@@ -98,7 +98,9 @@ class Network:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; started when it listens. Raises :class:`ListenTaken` if it never could."""
         # In a thread: the import takes 0.5-0.9 s, in which the gateway's workers start, too.
-        session = await trio.to_thread.run_sync(importlib.import_module, "runtime.transport.session")
+        session = await trio.to_thread.run_sync(
+            importlib.import_module, "runtime.transport.session", abandon_on_cancel=True
+        )
         listened = False
 
         def up() -> None:
