@@ -86,6 +86,14 @@ class Driver:
         self._waiting.append(input)
         self._arrived.set()
 
+    def offer(self, input: Input) -> bool:
+        """Queue an input of another node, if fewer than half of :data:`QUEUE` wait: what peers send must never keep out
+        what this machine reports (F92), and a message that is lost is the protocol's business. Never waits."""
+        if len(self._waiting) >= QUEUE // 2:
+            return False
+        self.feed(input)
+        return True
+
     async def run(self) -> None:
         """Drive until cancelled. Raises :class:`EngineFailed`, :class:`sqlite3.Error` when a commit failed; both must
         end the process."""

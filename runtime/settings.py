@@ -22,6 +22,7 @@ from runtime.settings_file import Place, SettingsError, Value, read_file, read_t
 from runtime.settings_kinds import (
     ADDRESS,
     API_KEYS,
+    HOST_OR_NOTHING,
     LISTEN_ADDRESSES,
     PATH,
     PATH_OR_NOTHING,
@@ -61,6 +62,12 @@ class NodeSettings:
         LISTEN_ADDRESSES, ("/ip4/0.0.0.0/tcp/4001",), "Where other nodes reach this one."
     )
     max_connections: int = setting(integer(1, 10_000), 50, "Connections to other nodes at one time.")
+    advertise_host: str = setting(
+        HOST_OR_NOTHING,
+        "",
+        "The address or name by which other nodes reach this machine; else the first of listen_addresses, or for 0.0.0.0 the "
+        "address of the default route.",
+    )
 
 
 @frozen
@@ -136,10 +143,15 @@ class RqliteSettings:
 
 @frozen
 class SecuritySettings:
-    """Who may call (R36)."""
+    """Who may call (R36), and who may join."""
 
     api_keys: tuple[ApiKey, ...] = setting(
         API_KEYS, (), "Keys of the gateway by their SHA-256, each with the application that it carries."
+    )
+    cluster_secret_file: Path | None = setting(
+        PATH_OR_NOTHING,
+        None,
+        "A copy of `identity/cluster.secret` of any node, mode 0600: read once, when this node joins that cluster.",
     )
 
 
