@@ -40,6 +40,8 @@ async def cluster(directory: Path, size: int = 3, **overrides: dict[str, Any]) -
                     await one.until(event("node heard", peer=other.node.status()["node_id"]))
         for joiner in nodes[1:]:
             await joiner.until(
-                lambda line: line.get("event") == "reconciliation results" and "merged" in line["because"]
+                lambda line: (
+                    line.get("event") == "reconciliation results" and line["because"].startswith("the directories of")
+                )
             )
         yield nodes
