@@ -71,6 +71,8 @@ STOP_MARGIN: Final = 2 * SECOND
 
 # Wake (R43: under 8 s).
 WAKE_DEADLINE: Final = 8 * SECOND
+WAKE_REPEAT: Final = 2 * SECOND
+"""A node that is no member repeats its intent so often: one that was lost must not cost the whole deadline."""
 ACTIVATE_PATIENCE: Final = 1 * SECOND
 """How long each further member waits for a lower one to write that the database is awake (P2)."""
 RESTART_BACKOFF: Final = 200 * MILLISECOND
@@ -79,6 +81,7 @@ YOUNG: Final = 5 * SECOND
 """An rqlited that dies younger than this counts as a failed start for the backoff (F60)."""
 
 assert OFFER_WINDOW + BIRTH_WINDOW < CREATION_DEADLINE < REQUEST_DEADLINE < OFFER_LEASE
+assert WAKE_REPEAT < WAKE_DEADLINE
 assert DRAIN_WINDOW < VOTE_WINDOW
 assert RESTART_BACKOFF < RESTART_BACKOFF_MAX
 assert 2 * NAME_LENGTH * 2 + 1 < 255, "an internal name, underscores doubled, is one path component"

@@ -1,10 +1,11 @@
 """Who is there. Liveness comes from heartbeats alone, never from a connection's state. The laws kept here are R45 (a last-seen
 time for each peer, three misses make it unheard), F75 (a coordinator must hear, and be heard by, a majority: who is deaf
-is not waited for), P61 (a node listens until it has merged the directories of a majority) and P64 (known nodes only grow)."""
+is not waited for), F93 (a gateway is believed for the certificate that its node has signed), P61 (a node listens until it has merged the directories of a majority) and P64 (known nodes only grow)."""
 
 from __future__ import annotations
 
 from protocol import digest, limits
+from protocol.effects import Believe
 from protocol.ids import Peer
 from protocol.messages import Heartbeat
 from protocol.rows import Known
@@ -78,6 +79,12 @@ def meet(turn: Turn, *peers: Peer) -> None:
             turn.decide("node joined", None, "its heartbeat carries this cluster's id", "P60", peer=peer)
 
 
+def believed(turn: Turn) -> tuple[bytes, ...]:
+    """Certificates of the other nodes' gateways, as they have signed for them."""
+    views = turn.state.peers
+    return tuple(sorted({views[peer].fingerprint for peer in turn.state.known if peer in views} - {b""}))
+
+
 def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
     """Note what the sender said; whether it belongs to this cluster."""
     if beat.cluster != turn.state.config.cluster:
@@ -87,8 +94,11 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
             turn.decide("heartbeat refused", None, f"it is of cluster {beat.cluster!r}", "P60", peer=sender)
         return False
     fresh = not hears(turn, sender)
+    before = turn.state.peers.get(sender)
     meet(turn, sender, *beat.known)
     turn.state.peers[sender] = PeerView(turn.now, frozenset(beat.heard), beat.gateway, beat.fingerprint)
+    if beat.fingerprint != (before.fingerprint if before is not None else b""):
+        turn.act(Believe(None, believed(turn)))
     if fresh:
         turn.decide("node heard", None, "its heartbeat arrived", "R45", peer=sender)
     return True

@@ -1,5 +1,5 @@
 """Waking, and coming back after a crash: both bring one rqlited up on the data that is there. The laws kept here are P40 (an
-intent names the sleep that it ends), P41 (spend, start at once; ``active`` under the next promised epoch), F49 (waking
+intent names the sleep that it ends; who asks out of an old directory is told the newest record, P4), P41 (spend, start at once; ``active`` under the next promised epoch), F49 (waking
 respects ``max_databases``), F51 (one wake, however many wait)."""
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def on_intent(turn: Turn, sender: Peer, message: WakeIntent) -> None:
         return
     if hosted.state != "hibernating" or hosted.sleep_epoch != message.epoch:
         turn.decide("wake intent void", hosted, f"it names the sleep of epoch {message.epoch}", "P40", requester=sender)
+        record = hosted.record
+        if record.phase == "active" or record.version.epoch > message.epoch:
+            turn.send(sender, RecordNews(record))  # it asks out of an old directory (P4, F14)
         return
     if hosted.wanted:
         return
