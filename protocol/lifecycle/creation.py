@@ -131,6 +131,11 @@ def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
             for requester in sorted(creation.requesters):
                 turn.send(requester, RecordNews(record))
             return
+        # The request has overtaken the news of the drop: without both anew, in order, this node would deny nothing (P10).
+        del creation.answers[sender]
+        turn.send(sender, Dropped(message.record.incarnation))
+        turn.send(sender, CreateRequest(creation.attempt, creation.app, creation.name, creation.replication_factor))
+        return
     if message.stance == "superseded":
         turn.decide("creation superseded", None, f"{sender} promised the name higher", "P10", database=internal)
         _end(turn, creation)

@@ -7,9 +7,11 @@ import random
 
 import pytest
 
+from protocol import inputs as ip
 from protocol.limits import MILLISECOND, SECOND
 from protocol.messages import (
     CreateConfirm,
+    Dropped,
     Heartbeat,
     RecordNews,
     Report,
@@ -128,6 +130,19 @@ def test_F8_F15_the_coordinator_dies_in_a_creation(after: int) -> None:
         world.run(10 * SECOND)
     assert world.problem(request) is None
     assert len(world.incarnations()) == 1, "one database, whoever finished it"
+    agreed(world)
+
+
+def test_P10_who_has_not_heard_of_a_drop_is_told_and_asked_again() -> None:
+    """The request for the next birth overtook the news of the drop of the last one."""
+    world = created(3, 1)
+    (incarnation,) = world.incarnations()
+    world.step("p1", ip.Received, sender="p2", message=Dropped(incarnation))
+    request = world.ask("p1")
+    world.run(3 * SECOND)
+    assert world.problem(request) is None
+    assert len(world.incarnations()) == 1
+    assert incarnation not in world.incarnations()
     agreed(world)
 
 
