@@ -78,6 +78,8 @@ class Executor:
             effects.Door: self._door,
             effects.Forget: self._forget,
             effects.Answer: self._answer,
+            effects.Route: self._route,
+            effects.Believe: self._believe,
         }
 
     def carry_out(self, wanted: effects.Effects) -> None:
@@ -100,8 +102,8 @@ class Executor:
                 self._tell(inputs.WorkerJoined(0, worker))
             case frames.WorkerLeft(worker):
                 self._tell(inputs.WorkerLeft(0, worker))
-            case frames.Ask(_, request, app, name, _):
-                self._tell(inputs.Ask(0, request, app, name))
+            case frames.Ask(_, request, app, name, forwarded):
+                self._tell(inputs.Ask(0, request, app, name, forwarded))
             case frames.ListNames(_, request, app):
                 self._gateway.names(request, list(self._names(app)))
             case frames.DoorAck(worker, incarnation, generation, in_flight):
@@ -232,6 +234,13 @@ class Executor:
     def _answer(self, action: effects.Answer) -> None:
         error = None if action.problem is None else frames.Problem(action.problem, action.detail)
         self._gateway.answer(frames.Request(action.request), error=error)
+
+    def _route(self, action: effects.Route) -> None:
+        hops = tuple(frames.Hop(hop.peer, hop.gateway, hop.fingerprint) for hop in action.hops)
+        self._gateway.route(frames.Request(action.request), action.app, action.name, hops)
+
+    def _believe(self, action: effects.Believe) -> None:
+        self._gateway.believe(action.worker, action.fingerprints)
 
 
 def render(decision: effects.Decision) -> None:
