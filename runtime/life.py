@@ -22,7 +22,7 @@ from typing import Final
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from protocol.chart import TABLE, Chart
 from protocol.inputs import Boot, Input
@@ -30,9 +30,10 @@ from protocol.node import Config, Node
 from runtime.directories import Directories, write_whole
 from runtime.driver import Driver
 from runtime.execute import Executor
+from runtime.gateway import certificates
 from runtime.gateway.frames import FromWorker, WorkerConfig
-from runtime.gateway.host import GatewayHost
-from runtime.identity import Identity
+from runtime.gateway.host import GatewayHost, bound, reached_at
+from runtime.identity import DIRECTORY, Identity
 from runtime.ports import Ports
 from runtime.rqlited import Supervisor
 from runtime.rqlited_binary import Binary
@@ -155,7 +156,12 @@ async def live(means: Means) -> None:
 
 async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: trio.Nursery, stop: Stop) -> Executor:
     settings = means.settings
+    certificate = certificates.provide(
+        means.directories.data_dir / DIRECTORY, means.identity.secret, means.identity.peer
+    )
+    between = await bound(str(settings.gateway.internal_listen), "gateway.internal_listen")
     config = configuration(settings, means.identity.peer)
+    config = evolve(config, gateway=reached_at(between, config.host), fingerprint=certificate.fingerprint)
     engine = Node(config, means.chart)
 
     # Gateway, executor and driver form a ring; these two close it.
@@ -168,8 +174,9 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
     gateway = GatewayHost(
         listen=str(settings.gateway.listen),
         workers=settings.gateway.workers,
-        config=worker_config(settings),
+        config=evolve(worker_config(settings), identity=str(certificate.file), authority=certificate.authority),
         deliver=deliver,
+        between=between,
     )
     executor = Executor(
         feed=feed,

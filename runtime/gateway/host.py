@@ -12,6 +12,7 @@ The host keeps no doors: on WorkerJoined the engine tells the newcomer those tha
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import subprocess
@@ -337,3 +338,10 @@ async def bound(listen: str, setting: str) -> socket.socket:
             await trio.sleep(0.05)
         else:
             return listener
+
+
+def reached_at(listener: socket.socket, host: str) -> str:
+    """``host:port`` of a bound socket for other nodes: ``host`` is the machine's name where it listens on every address."""
+    address, port = listener.getsockname()[:2]
+    name = host if ipaddress.ip_address(address).is_unspecified else address
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

@@ -216,7 +216,7 @@ class Upstream:
             connection.abort()
         try:
             async with asyncio.timeout(self._connect_s):
-                return await self._dial(pool.host, pool.port, functools.partial(Connection, self._whom))
+                return await self._dial(pool.host.strip("[]"), pool.port, functools.partial(Connection, self._whom))
         except TimeoutError as error:
             raise NotSent(f"no connection to {self._whom} within {self._connect_s:g} s") from error
         except OSError as error:
