@@ -3,19 +3,24 @@ nothing is sent twice (F93, F86, F14, F51)."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
 from attrs import evolve, frozen
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from runtime.gateway.certificates import Certificate, provide
 from runtime.gateway.frames import Ask, Hop, Used, WorkerLeft
+from runtime.gateway.member_port import MemberConnection, MemberPort
 from tests.runtime.gateway_world import SLOW, Rqlited, World, free_port, gateway, kind_of, post, rqliteds
 from tests.runtime.test_gateway_life import counted, in_flight, slow_write_tables
 
@@ -173,6 +178,36 @@ async def test_F93_neither_plain_HTTP_nor_TLS_without_a_certificate_is_answered(
         assert two.asks()[1] == 0
 
 
+async def test_F93_bytes_that_came_with_a_stranger_s_handshake_are_not_read() -> None:
+    """They may be there before the connection's end is."""
+    served: list[str] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        served.append(scope["path"])
+
+    class Transport(asyncio.Transport):
+        def write(self, data: Any) -> None:
+            pass
+
+        def abort(self) -> None:
+            pass
+
+        def is_closing(self) -> bool:
+            return False
+
+    async def both() -> None:
+        port = MemberPort(app)
+        for believed in ([], [b""]):  # a transport without TLS shows no certificate
+            port.believe(believed)
+            connection = MemberConnection(port, Config(app, log_config=None), ServerState())
+            connection.connection_made(Transport())
+            connection.data_received(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0)
+            assert served == ["/hello"] * len(believed)
+
+    await trio.to_thread.run_sync(asyncio.run, both())
+
+
 def exchange(host: str, port: int, request: bytes, context: ssl.SSLContext | None) -> bytes:
     """What a server says to a request; nothing, when it ends the connection instead."""
     got = b""
@@ -221,7 +256,9 @@ async def test_F93_F14_one_hop_only_and_a_stale_directory_is_asked_once_more(
             refused = await post(client, "query", sql="SELECT 1")
             assert kind_of(refused) == "not-a-member"
             assert len(third.keeper.of(Ask)) == 3, "twice, and then the client is told"
-        assert len(two.member.keeper.of(Ask)) == 1
+            two.outside.keeper.hops["two", "users"] = [right]
+            assert kind_of(await post(client, "query", sql="SELECT 1")) == "max-databases", "what the right one says"
+            assert len(third.keeper.of(Ask)) == 3, "a route that was wrong is not tried again"
 
 
 async def test_F86_a_member_that_is_gone_before_anything_was_sent_is_passed_over(
