@@ -30,6 +30,7 @@ Problem = Literal[
     "busy",
     "not-a-member",
     "not-retired",
+    "members-unheard",
 ]
 """Kinds of refusal that a client is told, each with a detail that names its cause (R61)."""
 
@@ -170,6 +171,36 @@ class Halt:
     reason: str
 
 
+@frozen
+class Hop:
+    """A member's gateway: where it takes queries of other nodes' gateways (``host:port``), and the SHA-256 of its certificate,
+    both from its signed heartbeats (F93)."""
+
+    peer: str
+    gateway: str
+    fingerprint: bytes
+
+
+@frozen
+class Route:
+    """Answer an :class:`protocol.inputs.Ask`: not this node but ``hops`` serve the database, the best first; never none."""
+
+    request: int
+    incarnation: str
+    app: str
+    name: str
+    hops: tuple[Hop, ...]
+
+
+@frozen
+class Believe:
+    """Tell ``worker`` (None: all) whose queries it takes from other nodes' gateways: those whose certificate has one of these
+    fingerprints, and nobody else's (F93). What was told before is void."""
+
+    worker: int | None
+    fingerprints: tuple[bytes, ...]
+
+
 Action = (
     ReservePorts
     | HoldPort
@@ -183,6 +214,8 @@ Action = (
     | Forget
     | Answer
     | Halt
+    | Route
+    | Believe
 )
 
 

@@ -58,12 +58,14 @@ class PeerConnected:
 @frozen
 class Ask:
     """A gateway wants to query a database: create or wake it if need be. ``request`` is unique within this process and is
-    answered exactly once by an :class:`protocol.effects.Answer`."""
+    answered exactly once, by an :class:`protocol.effects.Answer` or a :class:`protocol.effects.Route`. ``forwarded``: the
+    query came from another node's gateway, so it is answered here or not at all (F93)."""
 
     now: int
     request: int
     app: str
     name: str
+    forwarded: bool = False
 
 
 @frozen

@@ -92,6 +92,8 @@ long again it starts."""
 WAKE_DEADLINE: Final = 8 * SECOND
 QUORUM_PATIENCE: Final = 2 * SECOND
 """A member that wakes, and has no quorum by then, asks how the others stand: they may sleep."""
+WAKE_REPEAT: Final = 2 * SECOND
+"""A node that is no member repeats its intent so often: one that was lost must not cost the whole deadline."""
 ACTIVATE_PATIENCE: Final = 1 * SECOND
 """How long each further member waits for a lower one to write that the database is awake (P2)."""
 RESTART_BACKOFF: Final = 200 * MILLISECOND
@@ -103,6 +105,7 @@ assert OFFER_WINDOW + BIRTH_WINDOW < CREATION_DEADLINE < REQUEST_DEADLINE < OFFE
 assert (3 * KNOWN_NODES + RETIRED) * PEER_BYTES < MESSAGE_BYTES - 3_000, (
     "a heartbeat names known, heard, joining, retired"
 )
+assert WAKE_REPEAT < WAKE_DEADLINE
 assert DRAIN_WINDOW < VOTE_WINDOW
 assert SEAL_WINDOW < VOTE_WINDOW
 assert QUORUM_PATIENCE < WAKE_DEADLINE

@@ -29,7 +29,7 @@ from protocol.inputs import (
     WorkerJoined,
     WorkerLeft,
 )
-from protocol.lifecycle import boot, creation, doors, learning, offers, outcomes, process, serving, sleep, wake
+from protocol.lifecycle import boot, creation, doors, learning, offers, outcomes, process, routing, serving, sleep, wake
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -90,8 +90,16 @@ def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
 
 
 def _on_dropped(turn: Turn, sender: str, message: Dropped) -> None:
+    record = turn.state.records.get(message.incarnation)
     offers.on_dropped(turn, sender, message)
     creation.on_birth_dropped(turn, message.incarnation)
+    if record is not None:
+        serving.on_dropped(turn, record)
+
+
+def _on_heartbeat(turn: Turn, sender: str, message: Heartbeat) -> None:
+    gossip.on_heartbeat(turn, sender, message)
+    routing.on_heard(turn, sender)
 
 
 def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
@@ -141,7 +149,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     SleepAbort: sleep.on_abort,
     SleepReport: sleep.on_sleep_report,
     WakeIntent: wake.on_intent,
-    Heartbeat: gossip.on_heartbeat,
+    Heartbeat: _on_heartbeat,
     SyncAsk: gossip.on_sync_ask,
     SyncPage: gossip.on_sync_page,
     SyncNames: gossip.on_sync_names,
@@ -211,6 +219,7 @@ _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "doubt": sleep.on_doubt,
     "quorum": wake.on_quorum_patience,
     "wake": wake.on_deadline,
+    "seek": routing.on_seek,
     "backoff": process.on_backoff,
     "reprobe": outcomes.on_reprobe,
 }

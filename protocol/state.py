@@ -197,6 +197,16 @@ class Pending:
 
 
 @define
+class Seeking:
+    """A database of other nodes that sleeps, or none of whose members is heard, and clients of this node that wait for it.
+    ``epoch``: of the sleep that the intent named (P40). Volatile."""
+
+    deadline: int
+    epoch: int = 0
+    waiters: list[int] = Factory(list[int])
+
+
+@define
 class Creation:
     """As a coordinator: one attempt to create a name. Volatile: a successor takes a higher attempt (P10)."""
 
@@ -281,6 +291,10 @@ class State:
     names: dict[str, NamePromise] = Factory(dict[str, NamePromise])
     hosted: dict[str, Hosted] = Factory(dict[str, Hosted])
     pending: dict[str, Pending] = Factory(dict[str, Pending])
+    seeking: dict[str, Seeking] = Factory(dict[str, Seeking])
+    """By incarnation: what clients of this node wait for elsewhere."""
+    forwarded: set[int] = Factory(set[int])
+    """Requests not answered yet that came from another node's gateway: they are never sent on (F93)."""
     creations: dict[str, Creation] = Factory(dict[str, Creation])
     leases: dict[int, Lease] = Factory(dict[int, Lease])
     timers: Timers = Factory(Timers)

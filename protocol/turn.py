@@ -77,6 +77,7 @@ class Turn:
         self.actions.append(action)
 
     def answer(self, request: int, problem: Problem | None = None, detail: str = "") -> None:
+        self.state.forwarded.discard(request)
         self.actions.append(Answer(request, problem, detail[:DETAIL]))
 
     def send(self, to: str, message: Message) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from protocol.chart import TABLE, Chart
 from protocol.inputs import Boot, Input
@@ -32,9 +32,10 @@ from runtime.control import Control
 from runtime.directories import Directories, write_whole
 from runtime.driver import Driver, monotonic
 from runtime.execute import Executor
+from runtime.gateway import certificates
 from runtime.gateway.frames import FromWorker, WorkerConfig
-from runtime.gateway.host import GatewayHost
-from runtime.identity import Identity
+from runtime.gateway.host import GatewayHost, bound, reached_at
+from runtime.identity import DIRECTORY, Identity
 from runtime.ports import Ports
 from runtime.recorder import DIRECTORY as RECORDINGS
 from runtime.recorder import Recorder
@@ -171,7 +172,12 @@ async def live(means: Means) -> None:
 
 async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: trio.Nursery, stop: Stop) -> Executor:
     settings = means.settings
+    certificate = certificates.provide(
+        means.directories.data_dir / DIRECTORY, means.identity.secret, means.identity.peer
+    )
+    between = await bound(str(settings.gateway.internal_listen), "gateway.internal_listen")
     config = configuration(means)
+    config = evolve(config, gateway=reached_at(between, config.host), fingerprint=certificate.fingerprint)
     engine = Node(config, means.chart)
 
     # Gateway, executor and driver form a ring; these two close it.
@@ -197,8 +203,9 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
     gateway = GatewayHost(
         listen=str(settings.gateway.listen),
         workers=settings.gateway.workers,
-        config=worker_config(settings),
+        config=evolve(worker_config(settings), identity=str(certificate.file), authority=certificate.authority),
         deliver=deliver,
+        between=between,
     )
     address = ""
 

@@ -110,6 +110,11 @@ class GatewaySettings:
         Address("127.0.0.1", 8080),
         "Loopback, since API keys travel here in the clear: put TLS before it, then open it.",
     )
+    internal_listen: Address = setting(
+        ADDRESS,
+        Address("127.0.0.1", 0),
+        "Where other nodes' gateways send the queries of their clients, over mutual TLS; on several machines 0.0.0.0:8443, say.",
+    )
     workers: int = setting(integer(1, 64), 1, "Processes that answer queries; one saturates about one core.")
     query_timeout: float = setting(duration(0.1, 3600.0), 30.0, "A query that takes longer fails.")
     transaction_timeout: float = setting(duration(0.1, 3600.0), 60.0, "A transaction that takes longer fails.")
@@ -325,6 +330,7 @@ def _check_ports(settings: Settings, places: Mapping[str, Place], whole: Place) 
                 "database.max_databases",
             )
     used = [("gateway.listen", settings.gateway.listen.port)]
+    used += [("gateway.internal_listen", settings.gateway.internal_listen.port)]
     used += [("node.listen_addresses", int(address.rsplit("/", 1)[1])) for address in settings.node.listen_addresses]
     for key, port in used:
         for kind, ports in ranges.items():
@@ -336,7 +342,7 @@ def _check_ports(settings: Settings, places: Mapping[str, Place], whole: Place) 
                     f"database.port_range_{kind}_end",
                 )
     if len({port for _, port in used if port}) < len([port for _, port in used if port]):
-        fail("the gateway and the node listen on one port", *(key for key, _ in used))
+        fail("the node and its gateway would listen twice on one port", *(key for key, _ in used))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
     record = directory.merge(turn, message.record)
     if record is None:
         return
+    serving.on_record(turn, record)
     hosted = turn.state.hosted.get(record.incarnation)
     if hosted is not None:
         if record.phase != "creating":

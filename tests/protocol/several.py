@@ -66,7 +66,10 @@ class Several:
         base = Config(
             "p1", cluster="c", replication_factor=rf, hibernation_timeout=5 * SECOND, health_interval=SECOND, **settings
         )
-        self.machines = {p: Machine(p, evolve(base, peer=p, host=f"h{p}")) for p in peers}
+        self.machines = {
+            p: Machine(p, evolve(base, peer=p, host=f"h{p}", gateway=f"{p}:8443", fingerprint=p.encode().ljust(32)))
+            for p in peers
+        }
         self.now = 0
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.order = 0
@@ -75,7 +78,9 @@ class Several:
         self.lose: Callable[[str, str, Any], bool] = lambda _from, _to, _message: False
         self.delays: Callable[[], tuple[int, ...]] = lambda: (MILLISECOND,)
         """How long each copy of one message takes: more than one delay, more than one copy."""
-        self.answers: dict[int, fx.Answer] = {}
+        self.answers: dict[int, fx.Answer | fx.Route] = {}
+        self.believed: dict[str, tuple[bytes, ...]] = {}
+        """Peer → the certificates that its gateway worker was last told."""
         self.requests = 0
         self.log: list[tuple[int, str, Any]] = []
         self.broadcasts = 0
@@ -225,12 +230,14 @@ class Several:
                     generation=action.generation,
                     in_flight=0,
                 )
-            case fx.Answer():
+            case fx.Answer() | fx.Route():
                 assert action.request not in self.answers
                 self.answers[action.request] = action
             case fx.Halt():
                 self.halted[peer] = action.reason
                 self.later(0, lambda: self.crash(peer))
+            case fx.Believe():
+                self.believed[peer] = action.fingerprints
             case _:
                 pass
 
@@ -278,9 +285,9 @@ class Several:
 
     # What a test says.
 
-    def ask(self, peer: str, name: str = "users") -> int:
+    def ask(self, peer: str, name: str = "users", forwarded: bool = False) -> int:
         self.requests += 1
-        self.step(peer, ip.Ask, request=self.requests, app="myapp", name=name)
+        self.step(peer, ip.Ask, request=self.requests, app="myapp", name=name, forwarded=forwarded)
         return self.requests
 
     def twin(self, peer: str, copied: bool) -> str:
@@ -306,7 +313,14 @@ class Several:
         return {peer for peer, m in self.machines.items() if m.node and m.node.state.listening}
 
     def problem(self, request: int) -> str | None:
-        return self.answers[request].problem
+        """What the client is told; None: its query may go to the door here, or where :meth:`hops` says."""
+        answer = self.answers[request]
+        return answer.problem if isinstance(answer, fx.Answer) else None
+
+    def hops(self, request: int) -> list[str]:
+        """The members that the query may be sent to; empty: it is answered here."""
+        answer = self.answers[request]
+        return [hop.peer for hop in answer.hops] if isinstance(answer, fx.Route) else []
 
     def states(self) -> dict[str, str]:
         """Peer → state of its only database."""
