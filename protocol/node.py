@@ -160,12 +160,12 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
 
 
 def _heard(turn: Turn, received: Received) -> None:
-    beat = type(received.message) is Heartbeat
-    if received.sender == turn.me:
-        if beat:
-            twins.on_own_heartbeat(turn, received.message)
-    elif beat or received.sender in turn.state.known:
-        _MESSAGES[type(received.message)](turn, received.sender, received.message)
+    sender, message = received.sender, received.message
+    if sender == turn.me:
+        if isinstance(message, Heartbeat):
+            twins.on_own_heartbeat(turn, message)
+    elif sender in turn.state.known or isinstance(message, Heartbeat):
+        _MESSAGES[type(message)](turn, sender, message)
 
 
 def _worker_left(turn: Turn, left: WorkerLeft) -> None:

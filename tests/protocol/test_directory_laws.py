@@ -204,7 +204,7 @@ def converges(history: list[tuple[Any, ...]]) -> None:
 
 @given(HISTORY)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_F20_F26_F31_P20_directories_converge_to_what_the_history_says(history: list[tuple[Any, ...]]) -> None:
+def test_F20_F21_F26_F31_P20_directories_converge_to_what_the_history_says(history: list[tuple[Any, ...]]) -> None:
     converges(history)
 
 
@@ -370,7 +370,7 @@ MISTAKES = (
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.__name__ for mistake in MISTAKES])
-def test_F20_proof_the_same_properties_catch(mistake: Callable[[pytest.MonkeyPatch], None]) -> None:
+def test_F20_F21_P21_proof_the_same_properties_catch(mistake: Callable[[pytest.MonkeyPatch], None]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         mistake(patch)
 
