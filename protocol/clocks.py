@@ -7,18 +7,18 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 
+from attrs import Factory, define
+
 from protocol.ids import Dot
 from protocol.rows import Seen
 
 
+@define
 class Context:
     """A set of dots, compact: for each store id the runs of births that were seen, in order, none adjacent to the next. A birth
     that came to nothing leaves a gap for ever: runs keep the cost of that constant, whatever follows it."""
 
-    __slots__ = ("_runs",)
-
-    def __init__(self) -> None:
-        self._runs: dict[str, list[tuple[int, int]]] = {}
+    _runs: dict[str, list[tuple[int, int]]] = Factory(dict[str, list[tuple[int, int]]])
 
     def __contains__(self, dot: Dot) -> bool:
         runs = self._runs.get(dot.store)

@@ -43,7 +43,7 @@ def short(state: State, incarnation: str) -> bytes:
 
 
 def leaves(state: State) -> bytes:
-    return b"".join(leaf.to_bytes(SIZE, "big") for leaf in state.leaves)
+    return b"".join([leaf.to_bytes(SIZE, "big") for leaf in state.leaves])
 
 
 def root(state: State) -> bytes:
@@ -56,6 +56,8 @@ def root(state: State) -> bytes:
 def differing(state: State, theirs: bytes) -> list[int]:
     """Leaves in which this node's directory differs from one whose leaves are ``theirs``."""
     ours = leaves(state)
+    if ours == theirs:
+        return []
     if len(theirs) != len(ours):
         return list(range(limits.BUCKETS))
     return [i for i in range(limits.BUCKETS) if ours[i * SIZE : (i + 1) * SIZE] != theirs[i * SIZE : (i + 1) * SIZE]]

@@ -1,7 +1,8 @@
 """What a node must remember over a restart, one frozen class for each kind of durable row (F24).
 
 Keys: ``identity``, ``name/<internal>``, ``promise/<incarnation>``, ``instance/<incarnation>``, ``record/<incarnation>``
-(a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``, ``retired/<peer>``, ``forgotten/<incarnation>``. A row is written before anything that rests on it is sent.
+(a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``, ``retired/<peer>``, ``forgotten/<incarnation>``,
+``moved/<incarnation>``. A row is written before anything that rests on it is sent.
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ class Instance:
     internal: str
     http: int
     raft: int
+
+
+@frozen
+class Moved:
+    """This node's replica starts on another Raft port than its group knows: until a strong read has passed there, every start
+    joins again under the same node id (P42)."""
+
+    incarnation: str
 
 
 @frozen

@@ -16,7 +16,7 @@ from protocol.limits import DETAIL
 from protocol.messages import Message, RecordNews
 from protocol.records import Record
 from protocol.rows import Identity, Seen
-from protocol.state import Hosted, State
+from protocol.state import Decided, Hosted, State
 
 PROMISES = ("promise/", "name/")
 """Rows that others rely on: a step that writes one moves the store's mark, which a rollback would turn back (P62)."""
@@ -77,6 +77,7 @@ class Turn:
         self.actions.append(action)
 
     def answer(self, request: int, problem: Problem | None = None, detail: str = "") -> None:
+        self.state.forwarded.discard(request)
         self.actions.append(Answer(request, problem, detail[:DETAIL]))
 
     def send(self, to: str, message: Message) -> None:
@@ -103,7 +104,7 @@ class Turn:
         decision = Decision(event, name, because, law, tuple(fields.items()))
         self.decisions.append(decision)
         if hosted is not None:
-            hosted.decisions.append(decision)
+            hosted.decisions.append(Decided(self.now, decision))
 
     # When.
 

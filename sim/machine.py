@@ -18,7 +18,7 @@ from protocol.limits import SECOND
 from protocol.node import Config
 from sim import timings
 from sim.checks import Checks
-from sim.disk import Disk
+from sim.disk import Copy, Disk
 from sim.gateway import Worker
 from sim.host import FOREIGN, Host
 from sim.process import NodeProcess
@@ -75,6 +75,8 @@ class Machine:
         self.accepting: list[Worker] = []
         """Workers that take a new connection now."""
         self.node: NodeProcess | None = None
+        self.copy: Copy | None = None
+        """The last snapshot of its disk that somebody took."""
         self.halted = False
         """Its node was ended for good."""
         self.remembered: dict[str, tuple[type, tuple[Any, ...]]] | None = None
@@ -185,6 +187,12 @@ class Machine:
         """The disk is replaced by an empty one under a machine that has lost power: the node's identity is kept elsewhere."""
         self.crash()
         self.disk.wipe()
+        self.checks.wiped(self)
+
+    def put_back(self, copy: Copy, whole: bool) -> None:
+        """The machine loses power, and comes back with an earlier copy of its store, or of its whole disk (P62)."""
+        self.crash()
+        self.disk.restore(copy, whole)
         self.checks.wiped(self)
 
     def stop_node(self) -> None:
