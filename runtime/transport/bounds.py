@@ -49,7 +49,7 @@ FORWARDER_BURST: Final = 10_000.0
 STRANGER_RATE: Final = 20.0
 STRANGER_BURST: Final = 200.0
 """Broadcasts of authors that nobody knows yet, handed on by one peer: new nodes, or names that were made up."""
-FLOOD: Final = 2000
+FLOOD: Final = 500
 """Broadcasts refused to one peer within :data:`BAN` seconds that make it a flood: it is disconnected for that long, twice as long the
 next time."""
 BAN: Final = 10.0

@@ -84,6 +84,11 @@ class Network:
         """Peers with a connection now. No sign of life: that is the heartbeats' business."""
         return frozenset() if self._session is None else self._session.connected()
 
+    @property
+    def places(self) -> int:
+        """Connections that hold a place now."""
+        return 0 if self._session is None else self._session.places
+
     def _outbox(self, peer: str) -> Outbox:
         outbox = self._outboxes.get(peer)
         if outbox is None:
