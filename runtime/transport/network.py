@@ -61,8 +61,13 @@ class Network:
         self._outbox(to).put(message, trio.current_time())
 
     def broadcast(self, message: Message) -> None:
-        """To all peers."""
-        self._broadcasts.put(message, trio.current_time())
+        """To all peers: by gossip, and before that over the standing stream to each that is connected. Gossip is slower (it signs), loses
+        what is said while its mesh forms, and says so to nobody; and a node's answer, sent straight, must not overtake
+        the request that it broadcast a moment before. Who is connected hears it twice."""
+        now = trio.current_time()
+        for peer in self.connected():
+            self._outbox(peer).put(message, now)
+        self._broadcasts.put(message, now)
 
     async def request(self, peer: str, kind: str, payload: bytes, within: float) -> bytes:
         """Ask one peer and wait for its answer, ``within`` seconds in all. Raises :class:`PeerUnreachable`,

@@ -118,7 +118,7 @@ class Session:
         return await self._host.open_stream(peer, asking.PROTOCOL)
 
     def connected(self) -> frozenset[str]:
-        return frozenset(self._host.connected())
+        return frozenset(self._writers)
 
     @property
     def places(self) -> int:
