@@ -1,4 +1,4 @@
-"""A hostile peer: ``python -m tests.runtime.hostile_peer WHAT ADDRESS SECRET``. It uses libp2p as it comes, and does what no
+"""A hostile peer: ``python -m tests.runtime.hostile_peer WHAT ADDRESS SECRET OTHER``. It uses libp2p as it comes, and does what no
 node of ours would. It says ``ready`` when the attack stands, and goes on until it is killed."""
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def word(text: str) -> bytes:
 
 
 class Attack:
-    def __init__(self, address: str, secret: str) -> None:
+    def __init__(self, address: str, secret: str, other: str) -> None:
+        self.other = other
         self.place, _, self.victim = address.rpartition("/p2p/")
         self.secret = secret
         self.port = int(self.place.rsplit("/", 1)[1])
@@ -200,6 +201,38 @@ class Attack:
                     message.signature = key.sign(b"libp2p-pubsub:" + message.SerializeToString())
                     frame.publish.append(message)
                 await stream.write(encode_varint_prefixed(frame.SerializeToString()))
+
+    async def forger(self) -> None:
+        """A broadcast in somebody else's name, signed with its own key; then with a signature of something else."""
+        host = host_of(self.secret)
+        key = host.get_private_key()
+        async with host.run(listen_addrs=HERE):
+            await self.dial(host)
+            stream = await host.new_stream(ID.from_base58(self.victim), [GOSSIP])
+            frame = rpc_pb2.RPC()
+            for number, author in enumerate((ID.from_base58(self.other), host.get_id())):
+                seqno = (time.time_ns() + number).to_bytes(8, "big")
+                message = rpc_pb2.Message(data=word("forged"), topicIDs=[TOPIC], from_id=author.to_bytes(), seqno=seqno)
+                message.signature = key.sign(b"libp2p-pubsub:" + message.SerializeToString())
+                if number:
+                    message.data = word("tampered")
+                frame.publish.append(message)
+            await stream.write(encode_varint_prefixed(frame.SerializeToString()))
+            say("ready")
+            await trio.sleep_forever()
+
+    async def deaf(self) -> None:
+        """It takes streams and reads none of them."""
+        host = host_of(self.secret)
+
+        async def never(_stream: Any) -> None:
+            await trio.sleep_forever()
+
+        host.set_stream_handler(direct.PROTOCOL, never)
+        async with host.run(listen_addrs=HERE):
+            await self.dial(host)
+            say(f"ready {host.get_id()}")
+            await trio.sleep_forever()
 
     async def torrent(self) -> None:
         """Direct messages, as fast as they go."""

@@ -153,11 +153,13 @@ async def stations(directory: Path, count: int) -> AsyncGenerator[list[Station]]
 
 
 @asynccontextmanager
-async def hostile(what: str, victim: Station, secret: bytes = SECRET) -> AsyncGenerator[Callable[[], Any]]:
-    """A hostile peer at its work (:mod:`tests.runtime.hostile_peer`); gives a function that waits for the next line it says."""
+async def hostile(
+    what: str, victim: Station, other: Station, secret: bytes = SECRET
+) -> AsyncGenerator[Callable[[], Any]]:
+    """A hostile peer at its work (:mod:`tests.runtime.hostile_peer`) on ``victim``; ``other`` is whose name it may use. Gives a function that waits for the next line it says."""
     address = victim.addresses[0]
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "tests.runtime.hostile_peer", what, address, secret.hex()],
+        [sys.executable, "-m", "tests.runtime.hostile_peer", what, address, secret.hex(), other.peer],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         cwd=_ROOT,
