@@ -85,7 +85,9 @@ def test_F32_P62_an_epoch_that_was_promised_before_the_rollback_is_not_promised_
     incarnation = next(iter(world.incarnations()))
     epoch = promised(world, "p3") + 1
     for peer in ("p1", "p3"):
-        world.step(peer, ip.Received, sender="p1" if peer == "p3" else "p3", message=PromiseAsk(incarnation, epoch, "sleep"))
+        world.step(
+            peer, ip.Received, sender="p1" if peer == "p3" else "p3", message=PromiseAsk(incarnation, epoch, "sleep")
+        )
     world.run(2 * SECOND)
     world.cut = {("p1", "p3"), ("p3", "p1")}
     restored(world, "p3", copy)
@@ -315,7 +317,9 @@ def test_P62_proof_members_that_forgot_and_tell_are_caught(monkeypatch: pytest.M
 
 def test_P62_proof_marks_that_are_not_durable_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     write = Turn.write
-    monkeypatch.setattr(Turn, "write", lambda turn, key, row: None if key.startswith("known/") else write(turn, key, row))
+    monkeypatch.setattr(
+        Turn, "write", lambda turn, key, row: None if key.startswith("known/") else write(turn, key, row)
+    )
     with pytest.raises(AssertionError):
         test_P62_marks_are_remembered_by_peers_over_their_restarts()
 
