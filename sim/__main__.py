@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from sim import bench, cluster, coverage, fuzz, loader, play, shrink, sweep, tale, workers, writer
+from sim import bench, cluster, coverage, fuzz, loader, play, shrink, sweep, tale, twice, workers, writer
 from sim.scenario import MOST_NODES
 from sim.trace import first_divergence
 
@@ -109,6 +109,18 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     return 1 if found.failures else 0
 
 
+def _same(arguments: argparse.Namespace) -> int:
+    try:
+        path = loader.find(arguments.name)
+        loader.load(path)
+    except loader.ScenarioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    parting = twice.parting(path)
+    print(parting or "both processes played the same, to the byte")
+    return 1 if parting else 0
+
+
 def _shrink(arguments: argparse.Namespace) -> int:
     try:
         path = loader.find(arguments.name)
@@ -193,6 +205,10 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--json", action="store_true")
     speed.add_argument("--seed", type=int, default=1)
     speed.set_defaults(run=_bench)
+
+    same = commands.add_parser("same", help="play a scenario in two processes, and show the first event that differs")
+    same.add_argument("name", help="as for scenario")
+    same.set_defaults(run=_same)
 
     diff = commands.add_parser("diff", help="show where two traces part")
     diff.add_argument("left")
