@@ -51,6 +51,10 @@ TAGS: Final[dict[int, type]] = {
     28: messages.Echo,
     29: messages.Recall,
     30: messages.Recalled,
+    31: messages.Standing,
+    32: messages.StandingAsk,
+    33: messages.StoreMembers,
+    34: messages.MembersStored,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,
@@ -61,6 +65,7 @@ TAGS: Final[dict[int, type]] = {
     70: rows.Known,
     71: rows.Retired,
     72: rows.Forgotten,
+    73: rows.Moved,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 

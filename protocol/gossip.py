@@ -66,7 +66,7 @@ def ask(turn: Turn, peer: Peer) -> None:
     if state.listening:
         turn.send(peer, heartbeat(turn))  # it answers only whom it knows, and may not have heard this node yet
         turn.after("listen", "", limits.SYNC_PATIENCE)
-    store = (state.store, state.life, state.births, state.promised, state.whole)
+    store = (state.store, state.life, state.process, state.promised, state.trail, state.whole)
     turn.send(peer, SyncAsk(state.asks, digest.leaves(state), *store))
 
 

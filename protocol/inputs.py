@@ -13,8 +13,9 @@ from attrs import frozen
 
 from protocol.messages import Message
 
-Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "disk", "crashed"]
-"""Why an rqlited ended. ``stopped``: exit 0 after our SIGTERM. ``data_missing``: never started, P54."""
+Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "key_missing", "disk", "crashed"]
+"""Why an rqlited ended. ``stopped``: exit 0 after our SIGTERM. ``data_missing``: never started, P54. ``key_missing``: never
+started, no other member gave the database's TLS identity."""
 
 
 @frozen
@@ -57,12 +58,14 @@ class PeerConnected:
 @frozen
 class Ask:
     """A gateway wants to query a database: create or wake it if need be. ``request`` is unique within this process and is
-    answered exactly once by an :class:`protocol.effects.Answer`."""
+    answered exactly once, by an :class:`protocol.effects.Answer` or a :class:`protocol.effects.Route`. ``forwarded``: the
+    query came from another node's gateway, so it is answered here or not at all (F93)."""
 
     now: int
     request: int
     app: str
     name: str
+    forwarded: bool = False
 
 
 @frozen

@@ -57,6 +57,8 @@ TAKEOVER: Final = 6 * SECOND
 # Hearing.
 HEALTH_MISSES: Final = 3
 """Missed heartbeats after which a node is not heard any more (R44, R45)."""
+TRAIL: Final = 16
+"""Earlier processes that a store remembers: a peer that missed more of them than that looks at the counts alone."""
 RECALL_BATCH: Final = 500
 """Incarnations in one question for promises."""
 BUCKETS: Final = 256
@@ -75,13 +77,23 @@ PROMISE_WINDOW: Final = 2 * SECOND
 # Sleep.
 DRAIN_WINDOW: Final = 10 * SECOND
 VOTE_WINDOW: Final = DRAIN_WINDOW + 2 * SECOND
+SEAL_WINDOW: Final = 2 * SECOND
+"""For the leader's strong read when it is asked for late, and for the others to apply what it has read: a commit timeout, usually."""
 SNAPSHOT_WINDOW: Final = 10 * SECOND
 PROBE_RETRY: Final = 1 * SECOND
 STOP_MARGIN: Final = 2 * SECOND
 """Beyond the stop timeout (SIGTERM to SIGKILL): when a member that has not reported its stop counts as not stopped."""
 
+DOUBT: Final = 5 * SECOND
+"""A member that stopped, and knows of no record that says so, asks the others this long after the stops should be over; after as
+long again it starts."""
+
 # Wake (R43: under 8 s).
 WAKE_DEADLINE: Final = 8 * SECOND
+QUORUM_PATIENCE: Final = 2 * SECOND
+"""A member that wakes, and has no quorum by then, asks how the others stand: they may sleep."""
+WAKE_REPEAT: Final = 2 * SECOND
+"""A node that is no member repeats its intent so often: one that was lost must not cost the whole deadline."""
 ACTIVATE_PATIENCE: Final = 1 * SECOND
 """How long each further member waits for a lower one to write that the database is awake (P2)."""
 RESTART_BACKOFF: Final = 200 * MILLISECOND
@@ -93,6 +105,9 @@ assert OFFER_WINDOW + BIRTH_WINDOW < CREATION_DEADLINE < REQUEST_DEADLINE < OFFE
 assert (3 * KNOWN_NODES + RETIRED) * PEER_BYTES < MESSAGE_BYTES - 3_000, (
     "a heartbeat names known, heard, joining, retired"
 )
+assert WAKE_REPEAT < WAKE_DEADLINE
 assert DRAIN_WINDOW < VOTE_WINDOW
+assert SEAL_WINDOW < VOTE_WINDOW
+assert QUORUM_PATIENCE < WAKE_DEADLINE
 assert RESTART_BACKOFF < RESTART_BACKOFF_MAX
 assert 2 * NAME_LENGTH * 2 + 1 < 255, "an internal name, underscores doubled, is one path component"

@@ -7,7 +7,7 @@ has nothing to say about others: what a fresh joiner was configured with, or hea
 
 Retirement is a set that only grows, so two operators, on two nodes, at once, in any order, end in the same set. It does not wait for a
 majority, since the nodes that are gone may have been one (F33): an operator who retires a node that lives on, out of reach, splits the
-cluster by hand. A node that hears that it was retired stops; nobody hears it any more anyway.
+cluster by hand. A node that hears that it was retired stops; nobody hears it any more anyway. Of two that retire each other at most one goes on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ def joined(turn: Turn) -> set[Peer]:
 
 def take_in(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
     """Know the sender, and whom it knows, from now on, over restarts too. Whether the sender is to be heard."""
-    retire(turn, *beat.retired, because=f"{sender} knows that an operator retired it")
+    because = f"{sender} knows that an operator retired it"
+    if turn.me in beat.retired:
+        retire(turn, turn.me, because=because)  # whoever says so: they do not hear this node any more
+    if sender in turn.state.retired:
+        return False
+    retire(turn, *beat.retired, because=because)
     if sender in turn.state.retired or not _note(turn, sender, beat.whole):
         return False
     if beat.whole:

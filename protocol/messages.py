@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from attrs import frozen
 
-from protocol.records import Attempt, Birth, Member, Record, Seal
-from protocol.rows import NamePromise
+from protocol.records import Attempt, Birth, Member, Record, Seal, Stamp
+from protocol.rows import NamePromise, Stay
 
 Stance = Literal["known", "denied", "unsure", "superseded"]
 Purpose = Literal["create", "sleep", "wake", "address"]
@@ -113,27 +113,68 @@ class RecordNews:
     record: Record
 
 
+@frozen
+class Standing:
+    """Direct, in answer to a question, or to whatever is stale; part of every refusal (P4): how the sender stands with this database.
+
+    ``promised``: its highest promise. ``state``: of its own instance, ``absent`` when there is none and can be none. ``slept``: the
+    epoch of the sleep that it is in, 0 when awake. ``ready``: its instance has passed a strong read. ``reported``: it has told
+    the birth's coordinator so. ``record``: the newest that it has."""
+
+    incarnation: str
+    promised: int
+    state: str
+    slept: int = 0
+    ready: bool = False
+    reported: bool = False
+    record: Record | None = None
+
+
+@frozen
+class StandingAsk:
+    """Direct, to members: how do you stand? Asked by who stopped for a sleep that nobody recorded, and by who runs alone (P33)."""
+
+    incarnation: str
+
+
 # --- epochs ---------------------------------------------------------------------------------------------------------
 
 
 @frozen
 class PromiseAsk:
-    """Direct, to each member: promise this epoch to me, durably, under the members that I know (P1)."""
+    """Direct, to each member: promise this epoch to me, durably; ``stamp`` is that of the members that I know (P1)."""
 
     incarnation: str
     epoch: int
     purpose: Purpose
+    stamp: Stamp
 
 
 @frozen
 class PromiseAnswer:
-    """Direct: promised, or refused with the epoch promised so far and the newest record (P4)."""
+    """Direct: promised, or refused; either way how the sender stands (P4)."""
 
     incarnation: str
     epoch: int
     granted: bool
-    promised: int
-    record: Record | None = None
+    standing: Standing
+
+
+@frozen
+class StoreMembers:
+    """Direct, to each member: store this record, whose members have changed, unless a newer epoch is promised (P6)."""
+
+    record: Record
+
+
+@frozen
+class MembersStored:
+    """Direct: the changed members are stored durably, or refused with how the sender stands (P4, P6)."""
+
+    incarnation: str
+    epoch: int
+    stored: bool
+    standing: Standing | None = None
 
 
 # --- sleep ----------------------------------------------------------------------------------------------------------
@@ -158,25 +199,32 @@ class SleepProposal:
 
 @frozen
 class SleepVote:
-    """Direct, to the coordinator: the sender's doors are closed and drained, or why not: any veto forbids (P31)."""
+    """Direct, to the coordinator: the sender's doors are closed and drained, or why not: any veto forbids (P31). ``absent``: neither;
+    nothing of the database is at the sender, nor can be, so that nobody uses it there. A refusal tells how the sender stands."""
 
     incarnation: str
     epoch: int
     granted: bool
     leader: bool = False
     reason: str = ""
+    absent: bool = False
+    standing: Standing | None = None
 
 
 @frozen
 class SealAsk:
-    """Direct, to the Raft leader's node, once all members have voted: read strongly, tell the applied index (P34)."""
+    """Direct, once all have voted: with an ``index`` of -1 to the Raft leader's node: read strongly, tell the applied index; then
+    with that index to the others: say so when that much is applied (P34)."""
 
     incarnation: str
     epoch: int
+    index: int
 
 
 @frozen
 class SealAnswer:
+    """Direct, to the coordinator: the applied index, -1 when the strong read failed (P34)."""
+
     incarnation: str
     epoch: int
     index: int
@@ -228,7 +276,7 @@ class WakeIntent:
 @frozen
 class Heartbeat:
     """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store``, ``births``,
-    ``life``, ``promised`` and ``whole``: the sender's store (P62); ``room``: databases that it could still take; ``root``: digest of its
+    ``life``, ``promised``, ``trail`` and ``whole``: the sender's store, as in its row (P62); ``room``: databases that it could still take; ``root``: digest of its
     directory; ``listening``: it promises nothing yet (P61); ``joining``: those of ``known`` whose store was never whole; ``retired``: by
     operators (P64); ``process``: drawn afresh by each process, ``twin``: another one that this one hears under its own peer id (P63);
     ``addresses``: the multiaddrs at which it can be dialled; ``gateway``: where its gateway takes queries of other gateways (``host:port``,
@@ -247,11 +295,12 @@ class Heartbeat:
     gateway: str = ""
     fingerprint: bytes = b""
     life: int = 1
+    process: str = ""
     promised: int = 0
+    trail: tuple[Stay, ...] = ()
     whole: bool = True
     joining: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
-    process: str = ""
     twin: str = ""
 
 
@@ -261,7 +310,7 @@ class Echo:
 
     store: str
     life: int
-    births: int
+    process: str
     promised: int
 
 
@@ -303,8 +352,9 @@ class SyncAsk:
     leaves: bytes
     store: str
     life: int
-    births: int
+    process: str
     promised: int
+    trail: tuple[Stay, ...]
     whole: bool
 
 
@@ -373,8 +423,12 @@ Message = (
     | Dropped
     | Report
     | RecordNews
+    | Standing
+    | StandingAsk
     | PromiseAsk
     | PromiseAnswer
+    | StoreMembers
+    | MembersStored
     | IdleNews
     | SleepProposal
     | SleepVote
@@ -410,6 +464,7 @@ __all__ = [
     "Heartbeat",
     "IdleNews",
     "Member",
+    "MembersStored",
     "Message",
     "PromiseAnswer",
     "PromiseAsk",
@@ -428,7 +483,10 @@ __all__ = [
     "SleepReport",
     "SleepVote",
     "Stance",
+    "Standing",
+    "StandingAsk",
     "StoreBirth",
+    "StoreMembers",
     "SyncAsk",
     "SyncDone",
     "SyncNames",

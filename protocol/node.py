@@ -29,7 +29,7 @@ from protocol.inputs import (
     WorkerJoined,
     WorkerLeft,
 )
-from protocol.lifecycle import boot, creation, doors, learning, offers, outcomes, process, serving, sleep, wake
+from protocol.lifecycle import boot, creation, doors, learning, offers, outcomes, process, routing, serving, sleep, wake
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -40,6 +40,7 @@ from protocol.messages import (
     Echo,
     Heartbeat,
     IdleNews,
+    MembersStored,
     Message,
     PromiseAnswer,
     PromiseAsk,
@@ -55,7 +56,10 @@ from protocol.messages import (
     SleepProposal,
     SleepReport,
     SleepVote,
+    Standing,
+    StandingAsk,
     StoreBirth,
+    StoreMembers,
     SyncAsk,
     SyncDone,
     SyncNames,
@@ -64,18 +68,19 @@ from protocol.messages import (
     SyncWant,
     WakeIntent,
 )
-from protocol.state import Config, Hosted, State
+from protocol.state import Config, Hosted, PromiseRound, State
 from protocol.turn import Turn
 
 __all__ = ["Config", "Node"]
 
 
-_WON: Final[dict[Purpose, Callable[[Turn, Hosted, int], None]]] = {
+_WON: Final[dict[Purpose, Callable[[Turn, Hosted, PromiseRound], None]]] = {
     "create": creation.take_over,
     "sleep": sleep.propose,
     "wake": wake.write_active,
     "address": process.start_elsewhere,
 }
+_LOST: Final[dict[Purpose, Callable[[Turn, Hosted], None]]] = {"address": process.on_address_lost}
 
 
 def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
@@ -85,8 +90,16 @@ def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
 
 
 def _on_dropped(turn: Turn, sender: str, message: Dropped) -> None:
+    record = turn.state.records.get(message.incarnation)
     offers.on_dropped(turn, sender, message)
     creation.on_birth_dropped(turn, message.incarnation)
+    if record is not None:
+        serving.on_dropped(turn, record)
+
+
+def _on_heartbeat(turn: Turn, sender: str, message: Heartbeat) -> None:
+    gossip.on_heartbeat(turn, sender, message)
+    routing.on_heard(turn, sender)
 
 
 def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
@@ -95,7 +108,20 @@ def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
 
 
 def _on_promise_answer(turn: Turn, sender: str, message: PromiseAnswer) -> None:
-    coordination.on_promise_answer(turn, sender, message, _WON)
+    learning.on_standing(turn, sender, message.standing)
+    coordination.on_promise_answer(turn, sender, message, _WON, _LOST)
+
+
+def _on_sleep_vote(turn: Turn, sender: str, message: SleepVote) -> None:
+    if message.standing is not None:
+        learning.on_standing(turn, sender, message.standing)
+    sleep.on_vote(turn, sender, message)
+
+
+def _on_members_stored(turn: Turn, sender: str, message: MembersStored) -> None:
+    if message.standing is not None:
+        learning.on_standing(turn, sender, message.standing)
+    process.on_members_stored(turn, sender, message)
 
 
 _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
@@ -109,17 +135,21 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     Report: creation.on_report,
     RecordNews: learning.on_record,
     PromiseAsk: _on_promise_ask,
+    Standing: learning.on_standing,
+    StandingAsk: learning.on_standing_ask,
+    StoreMembers: learning.on_store_members,
+    MembersStored: _on_members_stored,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,
     SleepProposal: sleep.on_proposal,
-    SleepVote: sleep.on_vote,
+    SleepVote: _on_sleep_vote,
     SealAsk: sleep.on_seal_ask,
     SealAnswer: sleep.on_seal,
     SleepCommit: sleep.on_commit,
     SleepAbort: sleep.on_abort,
     SleepReport: sleep.on_sleep_report,
     WakeIntent: wake.on_intent,
-    Heartbeat: gossip.on_heartbeat,
+    Heartbeat: _on_heartbeat,
     SyncAsk: gossip.on_sync_ask,
     SyncPage: gossip.on_sync_page,
     SyncNames: gossip.on_sync_names,
@@ -133,12 +163,12 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
 
 
 def _heard(turn: Turn, received: Received) -> None:
-    beat = type(received.message) is Heartbeat
-    if received.sender == turn.me:
-        if beat:
-            twins.on_own_heartbeat(turn, received.message)
-    elif beat or received.sender in turn.state.known:
-        _MESSAGES[type(received.message)](turn, received.sender, received.message)
+    sender, message = received.sender, received.message
+    if sender == turn.me:
+        if isinstance(message, Heartbeat):
+            twins.on_own_heartbeat(turn, message)
+    elif isinstance(message, Heartbeat) or sender in turn.state.known:
+        _MESSAGES[type(message)](turn, sender, message)
 
 
 def _worker_left(turn: Turn, left: WorkerLeft) -> None:
@@ -179,12 +209,17 @@ _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "offers": creation.on_offers_deadline,
     "creation": creation.on_creation_deadline,
     "lease": offers.on_lease_deadline,
-    "promise": coordination.on_promise_deadline,
+    "promise": lambda turn, key: coordination.on_promise_deadline(turn, key, _LOST),
+    "members": process.on_members_deadline,
     "idle": sleep.on_idle_timer,
     "drain": sleep.on_drain_deadline,
     "votes": sleep.on_votes_deadline,
     "stops": sleep.on_stops_deadline,
+    "reach": sleep.on_reach_timer,
+    "doubt": sleep.on_doubt,
+    "quorum": wake.on_quorum_patience,
     "wake": wake.on_deadline,
+    "seek": routing.on_seek,
     "backoff": process.on_backoff,
     "reprobe": outcomes.on_reprobe,
 }

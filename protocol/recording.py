@@ -107,7 +107,7 @@ def restored(data: bytes, chart: Chart = TABLE) -> Node:
 
 def effects_as_bytes(wanted: Effects) -> bytes:
     """One form for equal effects; empty for none at all."""
-    return b"" if wanted is NOTHING else cbor2.dumps(_encode_effects(wanted))
+    return b"" if wanted == NOTHING else cbor2.dumps(_encode_effects(wanted))
 
 
 def effects_of(data: bytes) -> Effects:
@@ -131,7 +131,7 @@ class Writer:
 
     def begin(self, header: Header, state: bytes) -> bytes:
         """The beginning of the segment; ``state``: a :func:`checkpoint`."""
-        return MAGIC + self._frame(cbor2.dumps(_encode_header(header))) + self._frame(state)
+        return MAGIC + self.frame(cbor2.dumps(_encode_header(header))) + self.frame(state)
 
     def step(self, given: Input, outcome: Effects | Exception) -> bytes:
         """One step: its input, and its effects or what it raised."""
@@ -139,9 +139,10 @@ class Writer:
             step = Step(given, None, error_as_text(outcome))
         else:
             step = Step(given, effects_as_bytes(outcome))
-        return self._frame(cbor2.dumps(_encode_step(step)))
+        return self.frame(cbor2.dumps(_encode_step(step)))
 
-    def _frame(self, payload: bytes) -> bytes:
+    def frame(self, payload: bytes) -> bytes:
+        """Any payload, chained to all before it."""
         length = len(payload)
         self._chain = _check(self._chain, payload)
         return length.to_bytes(4, "big") + (length ^ 0xFFFFFFFF).to_bytes(4, "big") + self._chain + payload

@@ -2,9 +2,11 @@
 that they heard of each other's stores, and echo it to one that is behind; that one takes a new store id, and promises again for a
 database only after *every* other member has told it what it promised (F27, F32).
 
-What is compared is (life, births, promised): the n-th store of this peer id, the births minted in it, the steps in which it promised
-anything. All three only grow, each in the transaction that it counts, and every heartbeat and every question for records carries
-them. A copy that is older than the last of these that any peer heard is noticed; what was promised after that is not seen to be missing.
+What is compared is how far a store had come: the n-th *life* (store) of this peer id, and within it, for each process, the count of steps in
+which it promised anything, births among them. A count alone would not do: a copy that was put back counts on from where it was, and soon has
+the same count for other promises. So a store remembers its last processes and how far each came, durably, and every heartbeat says so: a
+peer that heard more of one of them than the store itself remembers knows that the store went back, however far it has come since. What was
+promised after the last heartbeat that anybody heard is not seen to be missing.
 
 Why *every* other member: a coordinator promises an epoch to itself before it asks anybody, so whoever holds a promise that this store
 forgot tells an epoch that is at least as high. Promises of names are told with the directories, to whoever's store is not whole
@@ -18,16 +20,22 @@ from attrs import evolve
 from protocol import limits, membership, promises
 from protocol.ids import Peer, derived
 from protocol.messages import Echo, Heartbeat, Recall, Recalled, SyncAsk, Told
-from protocol.rows import Forgotten, Known
-from protocol.state import Hosted
+from protocol.rows import Forgotten, Known, Stay
+from protocol.state import Hosted, State
 from protocol.turn import Turn
 
 
-def behind(store: str, life: int, births: int, promised: int, newest: Known | Echo) -> bool:
+def behind(said: Heartbeat | SyncAsk | State, newest: Known | Echo) -> bool:
     """Whether a store that says this of itself was more than this once."""
-    if life != newest.life:
-        return life < newest.life
-    return newest.store not in ("", store) or births < newest.births or promised < newest.promised
+    if said.life != newest.life:
+        return said.life < newest.life
+    if newest.store not in ("", said.store):
+        return True
+    stays = (*said.trail, Stay(said.process, said.promised))
+    remembered = next((stay.promised for stay in stays if stay.process == newest.process), None)
+    if remembered is None and (len(said.trail) == limits.TRAIL or not newest.process):
+        remembered = said.promised
+    return remembered is None or remembered < newest.promised
 
 
 def note(turn: Turn, sender: Peer, said: Heartbeat | SyncAsk) -> bool:
@@ -35,10 +43,10 @@ def note(turn: Turn, sender: Peer, said: Heartbeat | SyncAsk) -> bool:
     row = turn.state.nodes.get(sender)
     if row is None:
         return False
-    if behind(said.store, said.life, said.births, said.promised, row):
-        turn.send(sender, Echo(row.store, row.life, row.births, row.promised))
+    if behind(said, row):
+        turn.send(sender, Echo(row.store, row.life, row.process, row.promised))
         return False
-    now = evolve(row, store=said.store, life=said.life, births=said.births, promised=said.promised)
+    now = evolve(row, store=said.store, life=said.life, process=said.process, promised=said.promised)
     if now != row:
         membership.write(turn, now)
     return True
@@ -47,14 +55,12 @@ def note(turn: Turn, sender: Peer, said: Heartbeat | SyncAsk) -> bool:
 def on_echo(turn: Turn, sender: Peer, echo: Echo) -> bool:
     """Whether this store is behind what it once was: then nothing that it promised, minted or knew is relied upon (P62)."""
     state = turn.state
-    if not behind(state.store, state.life, state.births, state.promised, echo):
+    if not behind(state, echo):
         return False
-    because = (
-        f"{sender} knows store {echo.store} of it, life {echo.life}, {echo.births} births, {echo.promised} promises"
-    )
+    because = f"{sender} knows store {echo.store} of it, life {echo.life}, at {echo.promised} promises of process {echo.process}"
     state.life = echo.life + 1
     state.store = derived(state.entropy, "store", turn.me, state.life)
-    state.births = state.promised = 0
+    state.births, state.promised, state.trail = 0, 0, ()
     state.whole, state.listening = False, True
     turn.write_identity()
     turn.decide("store rolled back", None, because, "P62", store=state.store)

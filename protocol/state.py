@@ -13,15 +13,15 @@ from protocol import limits
 from protocol.clocks import Context
 from protocol.effects import Decision, Problem
 from protocol.ids import Dot, Peer
-from protocol.messages import CreateAnswer, Purpose, Report, SleepReport
+from protocol.messages import CreateAnswer, Purpose, Report, SleepReport, Standing
 from protocol.records import Attempt, Birth, Record
-from protocol.rows import EpochPromise, Known, NamePromise
+from protocol.rows import EpochPromise, Known, NamePromise, Stay
 from protocol.timers import Timers
 
 Process = Literal["none", "reserving", "starting", "ready", "snapshotting", "stopping"]
 """This node's rqlited of one database. ``none``: its exit was observed, or it was never started."""
 
-ProbeFor = Literal["idle", "vote", "seal", "voters", "serve"]
+ProbeFor = Literal["idle", "vote", "seal", "reach", "voters", "serve"]
 
 
 @frozen
@@ -61,6 +61,8 @@ class PromiseRound:
     purpose: Purpose
     granted: set[Peer] = Factory(set[Peer])
     refused: set[Peer] = Factory(set[Peer])
+    standings: dict[Peer, Standing] = Factory(dict[Peer, Standing])
+    """How those stand that have answered."""
 
 
 @define
@@ -70,8 +72,14 @@ class SleepRound:
     epoch: int
     votes: dict[Peer, bool] = Factory(dict[Peer, bool])
     """Voter → whether its instance leads the Raft group."""
+    absent: set[Peer] = Factory(set[Peer])
+    """Members that said, to this very proposal, that nothing of the database is or can be there."""
+    sealing: bool = False
+    """The leader was asked for the seal's index."""
     committed: bool = False
     index: int = -1
+    reached: set[Peer] = Factory(set[Peer])
+    """Voters that have applied everything up to ``index`` (P34)."""
     reports: dict[Peer, SleepReport] = Factory(dict[Peer, SleepReport])
 
 
@@ -84,8 +92,16 @@ class Decided:
 
 
 @define
+class MembersRound:
+    """As a coordinator: changed members that a majority of the former ones is asked to store (P6). Volatile."""
+
+    record: Record
+    stored: set[Peer] = Factory(set[Peer])
+
+
+@define
 class Hosted:
-    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``."""
+    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``, ``moved``."""
 
     record: Record
     state: str
@@ -100,6 +116,10 @@ class Hosted:
     ready_at: int = 0
     voters: tuple[str, ...] = ()
     leader: bool = False
+    moved: bool = False
+    """It starts on another Raft port than its group may know (P42). Durable, as a row of its own."""
+    lost: bool = False
+    """Its data was not there at its last start: nothing runs here, nor can it (P54)."""
     failures: int = 0
     """Starts that failed, or runs that died young, since the last good one: what the backoff grows with."""
     error: str = ""
@@ -127,11 +147,21 @@ class Hosted:
     """A wake came after SIGTERM: start once the exit is observed (P32, P41)."""
     folded: int = -1
     """Applied index at the snapshot before the stop, or -1 when it failed (P34)."""
+    awaited: int = -1
+    """The seal's index, which the coordinator waits for this member to have applied (P34)."""
+    doubt: Literal["", "asked", "shared"] = ""
+    """It stopped for a sleep of which it knows no record: has it asked the others, does another one know none either (P33)."""
 
     # As a coordinator.
+    told: int = 0
+    """The highest promise that others told of: a coordinator asks for one more (P2)."""
     round: PromiseRound | None = None
+    moving: MembersRound | None = None
     sleep: SleepRound | None = None
     idle: set[Peer] = Factory(set[Peer])
+    absent: set[Peer] = Factory(set[Peer])
+    """Members that said that nothing of the database is or can be there: nothing is expected of them, and a vote for a sleep
+    asks them again."""
 
     reported: bool = False
     """This process told the birth's coordinator that it is ready (P13)."""
@@ -163,6 +193,16 @@ class Pending:
     app: str
     name: str
     attempt: Attempt
+    waiters: list[int] = Factory(list[int])
+
+
+@define
+class Seeking:
+    """A database of other nodes that sleeps, or none of whose members is heard, and clients of this node that wait for it.
+    ``epoch``: of the sleep that the intent named (P40). Volatile."""
+
+    deadline: int
+    epoch: int = 0
     waiters: list[int] = Factory(list[int])
 
 
@@ -235,8 +275,9 @@ class State:
     births: int = 0
     life: int = 1
     promised: int = 0
+    trail: tuple[Stay, ...] = ()
     whole: bool = False
-    """The store holds all that this peer ever promised (:class:`protocol.rows.Identity`). Durable, like the four before."""
+    """The store holds all that this peer ever promised. All of :class:`protocol.rows.Identity` is durable."""
     entropy: bytes = b""
     process: str = ""
     """Drawn afresh by each process (P63)."""
@@ -250,6 +291,10 @@ class State:
     names: dict[str, NamePromise] = Factory(dict[str, NamePromise])
     hosted: dict[str, Hosted] = Factory(dict[str, Hosted])
     pending: dict[str, Pending] = Factory(dict[str, Pending])
+    seeking: dict[str, Seeking] = Factory(dict[str, Seeking])
+    """By incarnation: what clients of this node wait for elsewhere."""
+    forwarded: set[int] = Factory(set[int])
+    """Requests not answered yet that came from another node's gateway: they are never sent on (F93)."""
     creations: dict[str, Creation] = Factory(dict[str, Creation])
     leases: dict[int, Lease] = Factory(dict[int, Lease])
     timers: Timers = Factory(Timers)

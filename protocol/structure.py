@@ -224,5 +224,5 @@ def _collection_decoder(origin: Any, arguments: tuple[Any, ...]) -> Decode:
             return deque([first(item) for item in array(items, None, "an array")], longest)
 
         return build_deque
-    make: Decode = origin  # tuple, list, set or frozenset
+    make = cast("Decode", origin)  # tuple, list, set or frozenset
     return lambda v: make([first(item) for item in array(v, None, "an array")])

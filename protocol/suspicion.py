@@ -1,10 +1,12 @@
 """Who is there. Liveness comes from heartbeats alone, never from a connection's state. The laws kept here are R45 (a last-seen
 time for each peer, three misses make it unheard), F75 (a coordinator must hear, and be heard by, a majority: who is deaf
-is not waited for) and P60 (a heartbeat of another cluster is refused)."""
+is not waited for), F93 (a gateway is believed for the certificate that its node has signed) and P60 (a heartbeat of another
+cluster is refused)."""
 
 from __future__ import annotations
 
 from protocol import digest, limits, membership, rollback
+from protocol.effects import Believe
 from protocol.ids import Peer
 from protocol.membership import majority
 from protocol.messages import Heartbeat
@@ -51,11 +53,12 @@ def heartbeat(turn: Turn) -> Heartbeat:
         state.config.gateway,
         state.config.fingerprint,
         life=state.life,
+        process=state.process,
         promised=state.promised,
+        trail=state.trail,
         whole=state.whole,
         joining=tuple(peer for peer in known if peer != turn.me and not state.nodes[peer].joined),
         retired=tuple(sorted(state.retired)),
-        process=state.process,
         twin=state.twin,
     )
 
@@ -71,6 +74,12 @@ def on_connected(turn: Turn, peer: Peer) -> None:
     turn.send(peer, heartbeat(turn))
 
 
+def believed(turn: Turn) -> tuple[bytes, ...]:
+    """Certificates of the other nodes' gateways, as they have signed for them."""
+    views = turn.state.peers
+    return tuple(sorted({views[peer].fingerprint for peer in turn.state.known if peer in views} - {b""}))
+
+
 def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
     """Note what the sender said; whether it is to be heard: of this cluster, and not retired."""
     if beat.cluster != turn.state.config.cluster:
@@ -83,9 +92,12 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
     if not membership.take_in(turn, sender, beat):
         return False
     rollback.note(turn, sender, beat)
+    before = turn.state.peers.get(sender)
     turn.state.peers[sender] = PeerView(
         turn.now, frozenset(beat.heard), gateway=beat.gateway, fingerprint=beat.fingerprint, listening=beat.listening
     )
+    if beat.fingerprint != (before.fingerprint if before is not None else b""):
+        turn.act(Believe(None, believed(turn)))
     if fresh:
         turn.decide("node heard", None, "its heartbeat arrived", "R45", peer=sender)
     return True

@@ -61,8 +61,8 @@ class Turn:
     def write_identity(self) -> None:
         """What others are told of this store (P62), with everything that it counts in the same transaction."""
         state = self.state
-        row = Identity(self.me, state.store, state.births, state.life, state.promised, state.whole)
-        self.write("identity", row)
+        counts = (state.births, state.life, state.process, state.promised)
+        self.write("identity", Identity(self.me, state.store, *counts, state.trail, state.whole))
 
     def erase(self, key: str) -> None:
         self.writes.append(Write(key, None))
@@ -77,6 +77,7 @@ class Turn:
         self.actions.append(action)
 
     def answer(self, request: int, problem: Problem | None = None, detail: str = "") -> None:
+        self.state.forwarded.discard(request)
         self.actions.append(Answer(request, problem, detail[:DETAIL]))
 
     def send(self, to: str, message: Message) -> None:

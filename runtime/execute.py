@@ -57,7 +57,7 @@ class Executor:
         names: Callable[[str], tuple[str, ...]],
         directories: Directories,
         operator: Callable[[effects.Answer], None],
-        host: str = "127.0.0.1",
+        raft_host: str = "127.0.0.1",
         transport: Transport | None = None,
     ) -> None:
         self._feed = feed
@@ -68,7 +68,7 @@ class Executor:
         self._names = names
         self._directories = directories
         self._operator = operator
-        self._host = host
+        self._raft_host = raft_host
         self._transport = transport
         self._runs: dict[str, int] = {}
         self._all_ended = trio.Event()
@@ -85,6 +85,8 @@ class Executor:
             effects.Forget: self._forget,
             effects.Answer: self._answer,
             effects.Halt: self._halt,
+            effects.Route: self._route,
+            effects.Believe: self._believe,
         }
         self._halted: Halted | None = None
 
@@ -113,8 +115,8 @@ class Executor:
                 self._tell(inputs.WorkerJoined(0, worker))
             case frames.WorkerLeft(worker):
                 self._tell(inputs.WorkerLeft(0, worker))
-            case frames.Ask(_, request, app, name, _):
-                self._tell(inputs.Ask(0, request, app, name))
+            case frames.Ask(_, request, app, name, forwarded):
+                self._tell(inputs.Ask(0, request, app, name, forwarded))
             case frames.ListNames(_, request, app):
                 self._gateway.names(request, list(self._names(app)))
             case frames.DoorAck(worker, incarnation, generation, in_flight):
@@ -163,10 +165,11 @@ class Executor:
             node_id=action.node_id,
             http_port=action.http,
             raft_port=action.raft,
-            host=self._host,
+            raft_host=self._raft_host,
             mode=action.mode,
             join=action.join,
             peers=action.peers,
+            sources=action.sources,
         )
 
         def on_ready(ready: Ready) -> None:
@@ -248,6 +251,13 @@ class Executor:
             return
         error = None if action.problem is None else frames.Problem(action.problem, action.detail)
         self._gateway.answer(frames.Request(action.request), error=error)
+
+    def _route(self, action: effects.Route) -> None:
+        hops = tuple(frames.Hop(hop.peer, hop.gateway, hop.fingerprint) for hop in action.hops)
+        self._gateway.route(frames.Request(action.request), action.app, action.name, hops)
+
+    def _believe(self, action: effects.Believe) -> None:
+        self._gateway.believe(action.worker, action.fingerprints)
 
 
 def render(decision: effects.Decision) -> None:

@@ -1,5 +1,5 @@
-"""``python -m sim``: play a scenario, look for seeds that break something, measure the simulator, compare two traces. Exit code 0
-only when every expectation held and no law was broken; 2 for a command or a file that cannot be read."""
+"""``python -m sim``: play a scenario, replay what a node recorded, look for seeds that break something, measure the simulator, compare
+two traces. Exit code 0 only when every expectation held and no law was broken; 2 for a command or a file that cannot be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from attrs import evolve
 
-from sim import bench, cluster, coverage, fuzz, loader, play, shrink, sweep, tale, twice, workers, writer
+from protocol.recording import RecordingError
+from sim import bench, cluster, coverage, fuzz, loader, play, replay, shrink, sweep, tale, twice, workers, writer
 from sim.scenario import MOST_NODES
 from sim.trace import first_divergence
 
@@ -88,6 +89,20 @@ def _diff(arguments: argparse.Namespace) -> int:
     parting = first_divergence(left, right)
     print(parting or "the traces are the same")
     return 1 if parting else 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    replayed = replay.Replay(arguments.engine, print, arguments.story, arguments.until)
+    try:
+        replayed.run(Path(arguments.where))
+    except replay.Diverged as diverged:
+        print(f"{replayed.steps} steps are alike, then they part\n{diverged}")
+        return 1
+    except (RecordingError, OSError) as error:
+        print(f"{arguments.where}: {error}", file=sys.stderr)
+        return 2
+    print(f"segments: {replayed.segments}, steps: {replayed.steps}; every effect is the one recorded, byte for byte")
+    return 0
 
 
 def _fuzz(arguments: argparse.Namespace) -> int:
@@ -172,6 +187,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--engine", choices=("table", "library"), default="table", help="what runs the lifecycle chart")
     one.add_argument("--json", action="store_true", help="one JSON object instead of the story")
     one.set_defaults(run=_scenario)
+
+    again = commands.add_parser("replay", help="step the engine through what a node's flight recorder kept")
+    again.add_argument("where", metavar="FILE", help="a segment, or a directory of them (a node's data/recorder)")
+    again.add_argument(
+        "--story", action="store_true", help="tell every decision, with its time since the recording began"
+    )
+    again.add_argument(
+        "--until", type=_positive, default=0, metavar="N", help="stop after N steps, and show the last one whole"
+    )
+    again.add_argument("--engine", choices=("table", "library"), default="table", help="what runs the lifecycle chart")
+    again.set_defaults(run=_replay)
 
     many = commands.add_parser("fuzz", help="play generated scenarios, a seed each")
     many.add_argument("--seeds", type=_positive, default=1000, help="how many (1000)")

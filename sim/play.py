@@ -75,6 +75,8 @@ def settings(machines: Machines, name: str, chance: Random | None = None) -> Set
             sorted({name, machines.names[founder] if machines.count else name})
         ),  # the founder is its bootstrap peer
         host=name,
+        gateway=f"{name}:443",
+        fingerprint=name.encode().ljust(32),
         cluster=cluster,
         replication_factor=machines.replication_factor,
         health_interval=machines.health_interval,

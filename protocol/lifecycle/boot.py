@@ -13,7 +13,7 @@ from protocol.lifecycle import offers, process
 from protocol.lifecycle.orders import fire
 from protocol.messages import Dropped
 from protocol.records import Record
-from protocol.rows import EpochPromise, Forgotten, Identity, Instance, Known, NamePromise, Retired, Seen
+from protocol.rows import EpochPromise, Forgotten, Identity, Instance, Known, Moved, NamePromise, Retired, Seen, Stay
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -45,7 +45,8 @@ def on_boot(turn: Turn, boot: Boot) -> None:
         digest.replace(state, record.incarnation, record)
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
-    _resume(turn, records, promises, instances)
+    moved = {row.incarnation for row in loaded.get(Moved, [])}
+    _resume(turn, records, promises, instances, moved)
     if state.forgotten:
         rollback.recall(turn)
     suspicion.beat(turn)
@@ -58,14 +59,19 @@ def _know_itself(turn: Turn, found: list[Identity], founds: bool) -> None:
         own = found[0]
         state.store, state.births, state.life = own.store, own.births, own.life
         state.promised, state.whole = own.promised, own.whole
+        state.trail = (*own.trail, Stay(own.process, own.promised))[-limits.TRAIL :]
     else:
         state.store = derived(state.entropy, "store", turn.me)
         state.whole = founds and not found
-        turn.write_identity()
+    turn.write_identity()
 
 
 def _resume(
-    turn: Turn, records: list[Record], promises: dict[str, EpochPromise], instances: dict[str, Instance]
+    turn: Turn,
+    records: list[Record],
+    promises: dict[str, EpochPromise],
+    instances: dict[str, Instance],
+    moved: set[str],
 ) -> None:
     turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
@@ -80,6 +86,7 @@ def _resume(
         hosted = Hosted(record, record.phase, promise, ticket, raft=member.raft)
         if instance is not None:
             hosted.http, hosted.raft = instance.http, instance.raft
+        hosted.moved = record.incarnation in moved
         turn.state.hosted[record.incarnation] = hosted
         turn.state.by_ticket[ticket] = record.incarnation
         turn.act(HoldPort(ticket, hosted.raft))

@@ -39,6 +39,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     # From the node: creation and wake.
     "insufficient-nodes": (503, "Too few nodes can host the database"),
     "not-a-member": (503, "This node does not host the database"),
+    "members-unheard": (503, "No node that hosts the database is heard"),
     "max-databases": (503, "The node hosts as many databases as it may"),
     "no-ports": (503, "The node's port range is used up"),
     "instance-failed": (503, "rqlited did not start"),

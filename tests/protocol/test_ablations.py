@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
-from protocol import coordination, promises
+from protocol import coordination, limits, promises, suspicion
 from protocol.clocks import Context
+from protocol.effects import Forget
 from protocol.inputs import Tick
-from protocol.lifecycle import boot, doors, outcomes, process, sleep, wake
+from protocol.lifecycle import boot, doors, outcomes, process, routing, sleep, wake
 from protocol.lifecycle.orders import Subject
+from protocol.messages import RecordNews
 from protocol.node import _MESSAGES, _TIMERS, Node
-from protocol.state import State
+from protocol.state import Seeking, State
 from protocol.timers import Timers
 from protocol.turn import Turn
-from tests.protocol import test_directory, test_lifecycle, test_names, test_promises
+from tests.protocol import test_directory, test_lifecycle, test_names, test_promises, test_routing
 
 Patch = pytest.MonkeyPatch
 true = property(lambda _self: True)
@@ -102,6 +104,22 @@ def resume_unacknowledged(patch: Patch) -> None:
         resume(turn, [record.at(record.version._replace(sequence=9), "active") for record in records], *rest)
 
     patch.setattr(boot, "_resume", careless)
+
+
+def answer_without_records(patch: Patch) -> None:
+    send = Turn.send
+
+    def silent(turn: Turn, to: str, message: Any) -> None:
+        if type(message) is not RecordNews:
+            send(turn, to, message)
+
+    patch.setattr(Turn, "send", silent)
+
+
+def one_intent_each(turn: Turn, record: Any, request: int) -> None:
+    seeking = turn.state.seeking.setdefault(record.incarnation, Seeking(turn.now + limits.WAKE_DEADLINE))
+    seeking.waiters.append(request)
+    routing._seek_on(turn, record, seeking)
 
 
 def set_to(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
@@ -203,6 +221,36 @@ ABLATIONS: list[tuple[str, Callable[[Patch], None], Callable[[], None]]] = [
         "F46 a failed start is not retried",
         set_to(process, "again_later", lambda _turn, _hosted: None),
         test_lifecycle.test_F60_one_that_keeps_dying_waits_longer_each_time,
+    ),
+    (
+        "P4 an intent out of an old directory is not answered",
+        answer_without_records,
+        test_routing.test_F14_P4_an_intent_out_of_an_old_directory_is_answered_with_the_record,
+    ),
+    (
+        "F51 each who waits outside sends an intent",
+        set_to(routing, "_seek", one_intent_each),
+        test_routing.test_F51_many_who_wait_at_a_node_outside_make_one_intent_and_one_wake,
+    ),
+    (
+        "F51 a lost intent is not repeated",
+        set_to(limits, "WAKE_REPEAT", limits.WAKE_DEADLINE),
+        test_routing.test_F51_a_lost_intent_is_repeated,
+    ),
+    (
+        "F93 a forwarded query is sent on",
+        set_to(State, "forwarded", property(lambda _state: set[int](), lambda _state, _value: None)),
+        test_routing.test_F93_one_hop_only_who_came_from_a_gateway_is_never_sent_on,
+    ),
+    (
+        "F93 members that are not heard are named",
+        set_to(routing, "hears", lambda _turn, _peer: True),
+        test_routing.test_F93_a_member_that_missed_heartbeats_is_named_last_and_then_not_at_all,
+    ),
+    (
+        "F93 a changed certificate is not told",
+        set_to(suspicion, "Believe", lambda _worker, _fingerprints: Forget("")),
+        test_routing.test_F93_workers_are_told_the_certificates_that_heartbeats_carry_and_again_when_one_changes,
     ),
     (
         "R3 underscores are not doubled",

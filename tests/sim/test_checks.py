@@ -201,5 +201,5 @@ def test_P5_two_writers_of_one_epoch_are_noticed() -> None:
     record = codec.decode_row(data)
     world.checks.durable(machine, (effects.Write(key, data),))
     twin = evolve(record, version=record.version._replace(writer="another store"))
-    with pytest.raises(Violation, match="P5: epoch .* has two writers"):
+    with pytest.raises(Violation, match=r"P5: epoch .* has two writers"):
         world.checks.durable(machine, (effects.Write(key, codec.encode(twin)),))
