@@ -112,6 +112,18 @@ def test_F7_a_lost_report_is_asked_for_again() -> None:
     assert world.problem(request) is None
 
 
+def test_P13_F16_a_majority_that_sees_all_chosen_voters_is_success() -> None:
+    """p3 is a voter, and its rqlited dies before it can say so: nobody waits for it, and it comes after."""
+    world = formed()
+    world.lose = lambda sender, _to, message: sender == "p3" and isinstance(message, Report)
+    request = world.ask("p1")
+    world.run(SECOND)
+    assert world.problem(request) is None
+    (group,) = world.groups.values()
+    assert len(group.voters) == 3
+    assert set(world.states().values()) == {"active"}
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 4, 30, 60, 95, 97, 100, 150])
 def test_F8_F15_the_coordinator_dies_in_a_creation(after: int) -> None:
     """p1 coordinates and founds; it dies ``after`` milliseconds, and p2 and p3 make the database: once, without it at RF 2."""
