@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
-from protocol import digest, directory, limits, membership, rollback
+from protocol import digest, directory, limits, membership, rollback, twins
 from protocol.ids import Peer
 from protocol.inputs import Retire
 from protocol.membership import majority
@@ -48,7 +48,11 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> None:
     """Out of step, or not merged since this process began: ask, one exchange at a time with each peer. Who has no whole store
     asks by itself."""
     state = turn.state
-    if not hear(turn, sender, beat) or not beat.whole:
+    before = state.peers.get(sender)
+    if not hear(turn, sender, beat):
+        return
+    twins.watch(turn, sender, beat, before)
+    if not beat.whole:
         return
     consider(turn)
     if beat.root == digest.root(state) and not (state.listening and sender not in state.synced):

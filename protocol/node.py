@@ -66,6 +66,7 @@ from protocol.messages import (
     SyncPage,
     SyncRecords,
     SyncWant,
+    Twin,
     WakeIntent,
 )
 from protocol.state import Config, Hosted, PromiseRound, State
@@ -156,6 +157,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     SyncDone: gossip.on_sync_done,
     SyncWant: gossip.on_sync_want,
     SyncRecords: gossip.on_sync_records,
+    Twin: twins.on_twin,
     Echo: gossip.on_echo,
     Recall: rollback.on_recall,
     Recalled: rollback.on_recalled,
@@ -164,10 +166,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
 
 def _heard(turn: Turn, received: Received) -> None:
     sender, message = received.sender, received.message
-    if sender == turn.me:
-        if isinstance(message, Heartbeat):
-            twins.on_own_heartbeat(turn, message)
-    elif sender in turn.state.known or isinstance(message, Heartbeat):
+    if sender != turn.me and (sender in turn.state.known or isinstance(message, Heartbeat)):
         _MESSAGES[type(message)](turn, sender, message)
 
 

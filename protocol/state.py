@@ -264,6 +264,9 @@ class PeerView:
     fingerprint: bytes = b""
     listening: bool = False
     """It promises nothing yet (P61)."""
+    process: str = ""
+    former: str = ""
+    """The process that was heard before this one (P63)."""
 
 
 @define
@@ -282,7 +285,7 @@ class State:
     process: str = ""
     """Drawn afresh by each process (P63)."""
     twin: str = ""
-    """Another process that was heard under this node's own peer id, or empty."""
+    """Another process that peers have heard under this node's own peer id, or empty (P63)."""
     workers: set[int] = Factory(set[int])
     records: dict[str, Record] = Factory(dict[str, Record])
     by_name: dict[str, list[str]] = Factory(dict[str, list[str]])

@@ -94,7 +94,12 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
     rollback.note(turn, sender, beat)
     before = turn.state.peers.get(sender)
     turn.state.peers[sender] = PeerView(
-        turn.now, frozenset(beat.heard), gateway=beat.gateway, fingerprint=beat.fingerprint, listening=beat.listening
+        turn.now,
+        frozenset(beat.heard),
+        gateway=beat.gateway,
+        fingerprint=beat.fingerprint,
+        listening=beat.listening,
+        process=beat.process,
     )
     if beat.fingerprint != (before.fingerprint if before is not None else b""):
         turn.act(Believe(None, believed(turn)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from protocol import codec, rollback
+from protocol import codec, rollback, twins
 from protocol import inputs as ip
 from protocol.limits import SECOND
-from protocol.messages import Echo, Heartbeat, PromiseAnswer, PromiseAsk, Recall
+from protocol.messages import Echo, Heartbeat, PromiseAnswer, PromiseAsk, Recall, Twin
 from protocol.node import _MESSAGES
 from protocol.records import Stamp
 from protocol.rows import EpochPromise, Identity
@@ -250,9 +251,10 @@ def test_P62_marks_are_remembered_by_peers_over_their_restarts() -> None:
 
 @pytest.mark.parametrize("copied", [True, False])
 def test_P63_two_processes_under_one_peer_id_both_stop(copied: bool) -> None:
+    """Neither hears the other; their peers tell them."""
     world = created()
     twin = world.twin("p2", copied)
-    world.run(5 * SECOND)
+    world.run(8 * SECOND)
     assert set(world.halted) == {"p2", twin}
     assert all("another process runs under peer id p2" in reason for reason in world.halted.values())
 
@@ -270,9 +272,12 @@ def test_P63_a_fast_restart_is_no_twin_however_late_its_predecessors_heartbeats_
     world.run(5 * SECOND)
     world.crash("p2")
     world.boot("p2")
+    world.run(2 * SECOND)
     for beat in (*old, *reversed(old)):
-        world.step("p2", ip.Received, sender="p2", message=beat)
+        world.step("p1", ip.Received, sender="p2", message=beat)
+        world.step("p3", ip.Received, sender="p2", message=beat)
         world.run(SECOND)
+    assert world.state("p2").twin, "it was told of its predecessor, more than once"
     assert world.halted == {}
 
 
@@ -285,7 +290,7 @@ def test_P63_a_process_that_was_stopped_while_its_successor_started_stops_with_i
     world.run(5 * SECOND)
     assert world.halted == {}
     world.machines["p2"].node = paused
-    world.run(5 * SECOND)
+    world.run(8 * SECOND)
     assert set(world.halted) == {"p2", twin}
 
 
@@ -330,17 +335,18 @@ def test_P62_proof_marks_that_are_not_durable_are_caught(monkeypatch: pytest.Mon
         test_P62_marks_are_remembered_by_peers_over_their_restarts()
 
 
-def test_P63_proof_a_twin_that_is_not_named_is_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protocol.twins.heartbeat", lambda turn: Heartbeat("", "", 0, (), (), 0, b"", False))
-    from protocol import suspicion
-
-    beat = suspicion.heartbeat
-    monkeypatch.setattr(suspicion, "heartbeat", lambda turn: _unnamed(beat(turn)))
+def test_P63_proof_without_their_peers_twins_live_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_MESSAGES, Twin, lambda *_: None)
     with pytest.raises(AssertionError):
         test_P63_two_processes_under_one_peer_id_both_stop(True)
 
 
-def _unnamed(beat: Heartbeat) -> Heartbeat:
-    from attrs import evolve
-
-    return evolve(beat, twin="")
+def test_P63_proof_a_process_that_stops_when_it_is_told_of_another_one_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hasty = twins.on_twin
+    monkeypatch.setitem(
+        _MESSAGES, Twin, lambda turn, sender, told: hasty(turn, sender, evolve(told, twin=turn.state.process))
+    )
+    with pytest.raises(AssertionError):
+        test_P63_a_fast_restart_is_no_twin_however_late_its_predecessors_heartbeats_are()
