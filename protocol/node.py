@@ -87,6 +87,7 @@ _LOST: Final[dict[Purpose, Callable[[Turn, Hosted], None]]] = {"address": proces
 def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
     if not turn.state.listening:  # who listens creates nothing (P61): the next candidate will be asked
         creation.on_request(turn, sender, message)
+    suspicion.enlighten(turn, message.attempt.coordinator)
     offers.on_request(turn, sender, message)
 
 

@@ -264,6 +264,7 @@ class PeerView:
     fingerprint: bytes = b""
     listening: bool = False
     """It promises nothing yet (P61)."""
+    known: frozenset[Peer] = frozenset()
     process: str = ""
     former: str = ""
     """The process that was heard before this one (P63)."""
@@ -315,6 +316,8 @@ class State:
     strangers: set[Peer] = Factory(set[Peer])
     """Nodes of other clusters that were heard, and said to be."""
     listening: bool = False
+    waits: str = ""
+    """What an operator was told last of why this node still listens."""
     synced: set[Peer] = Factory(set[Peer])
     """Nodes whose directories were merged since this process began (P61)."""
     exchanges: dict[Peer, Exchange] = Factory(dict[Peer, Exchange])
