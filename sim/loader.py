@@ -257,6 +257,8 @@ def _fault(node: yaml.Node) -> Fault:
     verbs = [verb for verb in VERBS if verb in found]
     if len(verbs) != 1 or "at" not in found:
         raise _Bad(node, f"a fault needs `at` and one of {', '.join(VERBS)}")
+    if verbs == ["clone"] and "source" not in found:
+        raise _Bad(node, "a clone needs the `source`: the node whose store is copied")
     if "for" in found:
         found["lasts"] = found.pop("for")
     return Fault(verbs[0], found.pop(verbs[0]), **found)
