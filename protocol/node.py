@@ -104,6 +104,13 @@ def _on_heartbeat(turn: Turn, sender: str, message: Heartbeat) -> None:
     routing.on_heard(turn, sender)
 
 
+def _on_store_members(turn: Turn, sender: str, message: StoreMembers) -> None:
+    if rollback.may_promise(
+        turn, message.record.incarnation
+    ):  # it may have promised a newer epoch, and forgotten it (P6, P62)
+        learning.on_store_members(turn, sender, message)
+
+
 def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
     if rollback.may_promise(turn, message.incarnation):
         coordination.on_promise_ask(turn, sender, message)
@@ -139,7 +146,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     PromiseAsk: _on_promise_ask,
     Standing: learning.on_standing,
     StandingAsk: learning.on_standing_ask,
-    StoreMembers: learning.on_store_members,
+    StoreMembers: _on_store_members,
     MembersStored: _on_members_stored,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,

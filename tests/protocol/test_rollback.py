@@ -10,7 +10,16 @@ from attrs import evolve
 from protocol import codec, rollback, twins
 from protocol import inputs as ip
 from protocol.limits import SECOND
-from protocol.messages import Echo, Heartbeat, PromiseAnswer, PromiseAsk, Recall, Twin
+from protocol.messages import (
+    Echo,
+    Heartbeat,
+    MembersStored,
+    PromiseAnswer,
+    PromiseAsk,
+    Recall,
+    StoreMembers,
+    Twin,
+)
 from protocol.node import _MESSAGES
 from protocol.records import Stamp
 from protocol.rows import EpochPromise, Identity
@@ -113,6 +122,34 @@ def test_F32_P62_an_epoch_that_was_promised_before_the_rollback_is_not_promised_
     world.run(12 * SECOND)
     world.step("p3", ip.Received, sender="p2", message=PromiseAsk(incarnation, epoch, "sleep", Stamp(0, 0, 0)))
     assert {answer.granted for answer in answers} == {False}
+
+
+def test_P62_P6_nothing_rests_on_a_promise_that_was_put_back() -> None:
+    """The copy says that p1 holds p3's highest promise; since then p3 has promised above it. Neither a proposal of p1 nor new members
+    that p1 would have stored get anything from p3 before the others have told."""
+    world = created(count=5)
+    copy = dict(world.machines["p3"].rows)
+    held = world.state("p3").hosted[next(iter(world.incarnations()))]
+    assert held.promise.holder == "p1"
+    slept_and_woken(world)
+    world.cut = {("p1", "p3"), ("p3", "p1")}
+    restored(world, "p3", copy)
+    world.run(3 * SECOND)
+    assert world.listening() == set()
+    hosted = world.state("p3").hosted[held.incarnation]
+    assert hosted.promise.holder == ""
+    answers: list[MembersStored] = []
+
+    def listen(sender: str, _to: str, message: Any) -> bool:
+        if sender == "p3" and isinstance(message, MembersStored):
+            answers.append(message)
+        return False
+
+    world.lose = listen
+    record = hosted.record
+    newer = evolve(record, stamp=record.stamp._replace(term=9), version=record.version._replace(epoch=99))
+    world.step("p3", ip.Received, sender="p2", message=StoreMembers(newer))
+    assert answers == []
 
 
 def test_P62_what_is_forgotten_stays_forgotten_over_a_restart() -> None:
@@ -309,8 +346,12 @@ def test_P62_proof_without_the_echo_a_rollback_is_not_noticed(monkeypatch: pytes
 
 def test_P62_proof_promising_before_all_have_told_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "may_promise", lambda *_: True)
-    with pytest.raises(AssertionError):
-        test_F32_P62_an_epoch_that_was_promised_before_the_rollback_is_not_promised_again()
+    for proof in (
+        test_F32_P62_an_epoch_that_was_promised_before_the_rollback_is_not_promised_again,
+        test_P62_P6_nothing_rests_on_a_promise_that_was_put_back,
+    ):
+        with pytest.raises(AssertionError):
+            proof()
 
 
 def test_P62_proof_members_that_forgot_and_tell_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
