@@ -267,6 +267,10 @@ class PeerView:
     fingerprint: bytes = b""
     listening: bool = False
     """It promises nothing yet (P61)."""
+    known: frozenset[Peer] = frozenset()
+    process: str = ""
+    former: str = ""
+    """The process that was heard before this one (P63)."""
 
 
 @define
@@ -285,7 +289,7 @@ class State:
     process: str = ""
     """Drawn afresh by each process (P63)."""
     twin: str = ""
-    """Another process that was heard under this node's own peer id, or empty."""
+    """Another process that peers have heard under this node's own peer id, or empty (P63)."""
     workers: set[int] = Factory(set[int])
     records: dict[str, Record] = Factory(dict[str, Record])
     by_name: dict[str, list[str]] = Factory(dict[str, list[str]])
@@ -315,6 +319,8 @@ class State:
     strangers: set[Peer] = Factory(set[Peer])
     """Nodes of other clusters that were heard, and said to be."""
     listening: bool = False
+    waits: str = ""
+    """What an operator was told last of why this node still listens."""
     synced: set[Peer] = Factory(set[Peer])
     """Nodes whose directories were merged since this process began (P61)."""
     exchanges: dict[Peer, Exchange] = Factory(dict[Peer, Exchange])

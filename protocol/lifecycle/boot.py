@@ -50,6 +50,8 @@ def on_boot(turn: Turn, boot: Boot) -> None:
     if state.forgotten:
         rollback.recall(turn)
     suspicion.beat(turn)
+    if state.listening:
+        turn.after("listen", "", limits.SYNC_PATIENCE)
 
 
 def _know_itself(turn: Turn, found: list[Identity], founds: bool) -> None:
