@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.identity import DIRECTORY, SECRET
+from runtime.transport.addresses import settle
 from tests.runtime.node_world import World, event, world
 
 HEALTH = "500ms"
@@ -32,6 +33,8 @@ async def cluster(directory: Path, size: int = 3, **overrides: dict[str, Any]) -
             place = directory / f"node{number}"
             place.mkdir()
             settings = {"database": {"replication_factor": size}} | overrides
+            # The same port at every start, as in a real configuration.
+            settings["node"] = {"listen_addresses": [str(address) for address in settle(["/ip4/127.0.0.1/tcp/0"])]}
             settings |= joining(nodes[0]) if nodes else {"discovery": {"health_check_interval": HEALTH}}
             nodes.append(await stack.enter_async_context(world(place, found=not nodes, **settings)))
         for one in nodes:
