@@ -10,9 +10,14 @@ from typing import Any
 
 from runtime.identity import DIRECTORY, SECRET
 from runtime.transport.addresses import settle
-from tests.runtime.node_world import World, event, world
+from tests.runtime.node_world import Line, World, event, world
 
 HEALTH = "500ms"
+
+
+def merged(line: Line) -> bool:
+    """The line that ends a node's listening."""
+    return line.get("event") == "reconciliation results" and line.get("because", "").endswith("other nodes are merged")
 
 
 def joining(first: World, *others: World) -> dict[str, Any]:
@@ -42,7 +47,5 @@ async def cluster(directory: Path, size: int = 3, **overrides: dict[str, Any]) -
                 if other is not one:
                     await one.until(event("node heard", peer=other.node.status()["node_id"]))
         for joiner in nodes[1:]:
-            await joiner.until(
-                lambda line: line.get("event") == "reconciliation results" and "merged" in line["because"]
-            )
+            await joiner.until(merged)
         yield nodes
