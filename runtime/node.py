@@ -92,13 +92,15 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
             f"no cluster in {directories.data_dir}, and discovery.bootstrap_peers names no node of one: run once with --found to "
             "found a new cluster, or set node.data_dir to where its data is"
         )
-    listen = settle(settings.node.listen_addresses)
+    # Looked at before founding: else the next try would find a founded cluster and refuse --found.
+    listen = settle(settings.node.listen_addresses) if new else ()
     if new and settings.gateway.listen.port and not can_bind(*settings.gateway.listen):
-        # Looked at before founding: else the next try would find a founded cluster and refuse --found.
         raise GatewayFailed(
             f"the gateway cannot listen on {settings.gateway.listen}: the port is taken; stop its user, or set gateway.listen"
         )
     lock = DirectoryLock(directories.data_dir)
+    # After the lock, which says plainer than a taken port that the node runs already.
+    listen = listen or settle(settings.node.listen_addresses)
     directories.prepare()
     if found:
         found_cluster(directories.data_dir)
