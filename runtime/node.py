@@ -26,7 +26,7 @@ from runtime.gateway.host import GatewayFailed
 from runtime.identity import IdentityUnusable
 from runtime.ports import can_bind
 from runtime.rqlited_binary import RqlitedMissing, find_binary
-from runtime.settings import Settings, SettingsError, load
+from runtime.settings import Address, Settings, SettingsError, load
 from runtime.store import FILE, DirectoryLock, Store, StoreUnusable
 
 CLUSTER: Final = "cluster"
@@ -85,11 +85,13 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
     directories = Directories(settings.node.data_dir)
     if not found and not directories.data_dir.joinpath(FILE).exists():
         raise NotFounded(_nothing_here(settings, directories.data_dir))
-    if found and settings.gateway.listen.port and not can_bind(*settings.gateway.listen):
-        # Looked at before founding: else the next try would find a founded cluster and refuse --found.
-        raise GatewayFailed(
-            f"the gateway cannot listen on {settings.gateway.listen}: the port is taken; stop its user, or set gateway.listen"
-        )
+    if found:  # looked at before founding: else the next try would find a founded cluster and refuse --found
+        for name in ("listen", "internal_listen"):
+            address: Address = getattr(settings.gateway, name)
+            if address.port and not can_bind(*address):
+                raise GatewayFailed(
+                    f"the gateway cannot listen on {address}: the port is taken; stop its user, or set gateway.{name}"
+                )
     lock = DirectoryLock(directories.data_dir)
     directories.prepare()
     if found:
