@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from protocol import effects as fx
 from protocol import inputs as ip
 from protocol.limits import MILLISECOND, SECOND
 from protocol.messages import (
@@ -20,7 +21,7 @@ from protocol.messages import (
     SleepVote,
     WakeIntent,
 )
-from tests.protocol.several import Several
+from tests.protocol.several import Machine, Several
 
 
 def formed(count: int = 3, rf: int = 3) -> Several:
@@ -421,3 +422,26 @@ def test_random_faults_end_in_agreement(seed: int) -> None:
     world.run(60 * SECOND)
     agreed(world)
     assert world.phases() == {"hibernating"}, (seed, world.story()[-9000:])
+
+
+def test_P42_a_start_names_who_may_have_the_databases_TLS_identity_the_founder_first() -> None:
+    world = Several(3)
+    starts: list[tuple[str, fx.Start]] = []
+    carry_out = world.carry_out
+
+    def watch(machine: Machine, action: object) -> None:
+        if isinstance(action, fx.Start):
+            starts.append((machine.peer, action))
+        carry_out(machine, action)
+
+    world.carry_out = watch  # type: ignore[method-assign]
+    world.run(2 * SECOND)
+    world.ask("p1")
+    world.run(12 * SECOND)
+    world.ask("p1")
+    world.run(2 * SECOND)
+    founder = next(peer for peer, start in starts if start.mode == "found")
+    assert len(starts) == 6, "born, and woken"
+    for peer, start in starts:
+        assert sorted(start.sources) == sorted({"p1", "p2", "p3"} - {peer})
+        assert peer == founder or start.sources[0] == founder
