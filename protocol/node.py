@@ -167,7 +167,7 @@ def _heard(turn: Turn, received: Received) -> None:
     if sender == turn.me:
         if isinstance(message, Heartbeat):
             twins.on_own_heartbeat(turn, message)
-    elif isinstance(message, Heartbeat) or sender in turn.state.known:
+    elif sender in turn.state.known or isinstance(message, Heartbeat):
         _MESSAGES[type(message)](turn, sender, message)
 
 

@@ -20,6 +20,7 @@ import trio
 from protocol.chart import TABLE, LibraryChart
 from protocol.codec import CodecError
 from runtime import identity, life, logs
+from runtime.assembly import Means
 from runtime.directories import Directories, DirectoryUnusable
 from runtime.gateway.host import GatewayFailed
 from runtime.identity import IdentityUnusable
@@ -117,7 +118,7 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
         logs.configure(settings.logging, who.peer)
         chart = LibraryChart() if library else TABLE
         try:
-            means = life.Means(settings, who, cluster, JOINED in facts, listen, store, binary, directories, chart)
+            means = Means(settings, who, cluster, JOINED in facts, listen, store, binary, directories, chart)
             trio.run(life.live, means)
         except BaseExceptionGroup as group:
             return _ended(group)

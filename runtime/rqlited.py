@@ -26,6 +26,7 @@ from attrs import define, field
 
 from runtime import processes, rqlited_orphans
 from runtime.database_keys import Fetch, KeyMissing
+from runtime.database_tls import server_name
 from runtime.directories import Directories, Instance, make_durable
 from runtime.processes import Resources
 from runtime.rqlite_http import RqliteError, RqliteHttp, Store
@@ -33,9 +34,11 @@ from runtime.rqlited_binary import Binary
 from runtime.rqlited_exit import DETAIL, Cause, Exit, cause_of
 from runtime.rqlited_orphans import Orphan
 from runtime.rqlited_outcomes import Probe, Ready, Snapshot
+from runtime.rqlited_quorum import TooFewMembers, await_quorum
 from runtime.rqlited_start import (
     JOIN_WITHIN,
     LOOPBACK,
+    QUORUM_WITHIN,
     DataMissing,
     StartSpec,
     Timers,
@@ -156,6 +159,8 @@ class Supervisor:
             prepare(self._directories, spec)
             with live.before:
                 live.new_files = await identify(place, spec, self._fetch)
+                if spec.join and spec.mode == "restart":
+                    await await_quorum(spec.join, place.tls, server_name(spec.incarnation), QUORUM_WITHIN)
             if live.before.cancelled_caught:
                 return never("killed", "before it was started", place)
             rqlited_orphans.record(place, spec.run, str(self._binary.path), None)
@@ -163,6 +168,8 @@ class Supervisor:
             return never("data_missing", str(error))
         except KeyMissing as error:
             return never("key_missing", str(error), place)
+        except TooFewMembers as error:
+            return never("crashed", str(error), place)
         except OSError as error:
             return never("disk", f"{error.strerror}: {error.filename}")
         try:

@@ -17,7 +17,7 @@ from protocol.effects import Forget
 from protocol.inputs import Tick
 from protocol.lifecycle import boot, doors, outcomes, process, routing, sleep, wake
 from protocol.lifecycle.orders import Subject
-from protocol.messages import RecordNews
+from protocol.messages import RecordNews, Standing
 from protocol.node import _MESSAGES, _TIMERS, Node
 from protocol.state import Seeking, State
 from protocol.timers import Timers
@@ -110,7 +110,7 @@ def answer_without_records(patch: Patch) -> None:
     send = Turn.send
 
     def silent(turn: Turn, to: str, message: Any) -> None:
-        if type(message) is not RecordNews:
+        if type(message) not in (RecordNews, Standing):
             send(turn, to, message)
 
     patch.setattr(Turn, "send", silent)

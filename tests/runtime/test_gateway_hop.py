@@ -19,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from runtime.gateway.certificates import Certificate, provide
-from runtime.gateway.frames import Ask, Hop, Used, WorkerLeft
+from runtime.gateway.frames import Ask, Hop, Problem, Used, WorkerLeft
 from runtime.gateway.member_port import MemberConnection, MemberPort
 from tests.runtime.gateway_world import SLOW, Rqlited, World, free_port, gateway, kind_of, post, rqliteds
 from tests.runtime.test_gateway_life import counted, in_flight, slow_write_tables
@@ -270,6 +270,22 @@ async def test_F86_a_member_that_is_gone_before_anything_was_sent_is_passed_over
         assert (await post(client, "exec", sql="INSERT INTO t VALUES (1)")).json()["rows_affected"] == 1
         assert (await post(client, "query", sql="SELECT count(*) AS n FROM t")).json()["items"] == [{"n": 1}]
         assert two.asks() == (1, 1)
+
+
+async def test_F93_a_member_that_cannot_serve_is_tried_last_from_then_on(
+    rqlited: Rqlited, certificates: list[Certificate]
+) -> None:
+    """Its node cannot start the replica; the others serve. What was sent is not sent again: the next query goes elsewhere."""
+    async with pair(certificates, rqlited.url) as two, gateway(certificate=certificates[2]) as third:
+        third.host.believe(None, (certificates[0].fingerprint,))
+        third.keeper.refuse = Problem("instance-failed", "disk")
+        two.outside.keeper.hops[USERS] = [(third.hop, two.member.hop)]
+        async with two.outside.client() as client:
+            refused = await post(client, "query", sql="SELECT 1 AS x")
+            assert (kind_of(refused), refused.json()["detail"]) == ("instance-failed", "disk")
+            for _ in range(3):
+                assert (await post(client, "query", sql="SELECT 1 AS x")).status_code == 200
+            assert len(third.keeper.of(Ask)) == 1
 
 
 async def test_R61_when_no_member_can_be_reached_each_is_named_with_its_cause(
