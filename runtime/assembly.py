@@ -165,7 +165,7 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         feed=feed,
         instances=instances,
         supervisor=supervisor,
-        ports=_ports(settings),
+        ports=_ports(settings, config.host),
         gateway=gateway,
         names=engine.databases,
         directories=means.directories,
@@ -189,11 +189,12 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
     return Parts(config, engine, driver, executor, network, supervisor, gateway, control, recorder, known)
 
 
-def _ports(settings: Settings) -> Ports:
+def _ports(settings: Settings, raft_host: str) -> Ports:
     database = settings.database
     return Ports(
         (database.port_range_http_start, database.port_range_http_end),
         (database.port_range_raft_start, database.port_range_raft_end),
+        raft_host=raft_host,
     )
 
 
