@@ -118,15 +118,15 @@ class Standing:
     """Direct, in answer to a question, or to whatever is stale; part of every refusal (P4): how the sender stands with this database.
 
     ``promised``: its highest promise. ``state``: of its own instance, ``absent`` when there is none and can be none. ``slept``: the
-    epoch of the sleep that it is in, 0 when awake. ``ready``: its instance has passed a strong read. ``reported``: it has told
-    the birth's coordinator so. ``record``: the newest that it has."""
+    epoch of the sleep that it is in, 0 when awake. ``ready``: its instance has passed a strong read. ``complete``: it has
+    seen all chosen voters once, or may have. ``record``: the newest that it has."""
 
     incarnation: str
     promised: int
     state: str
     slept: int = 0
     ready: bool = False
-    reported: bool = False
+    complete: bool = False
     record: Record | None = None
 
 

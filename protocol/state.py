@@ -163,8 +163,11 @@ class Hosted:
     """Members that said that nothing of the database is or can be there: nothing is expected of them, and a vote for a sleep
     asks them again."""
 
-    reported: bool = False
-    """This process told the birth's coordinator that it is ready (P13)."""
+    complete: bool = False
+    """Its instance has seen all chosen voters once, or an earlier process of this node may have: others may have been told of
+    success since (P13)."""
+    joined: bool = False
+    """Its instance may be a voter: it has run long enough, or an earlier process may have made it one."""
 
     waiters: list[int] = Factory(list[int])
     discard: bool = False

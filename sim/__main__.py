@@ -124,6 +124,19 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     return 1 if found.failures else 0
 
 
+def _corpus(_arguments: argparse.Namespace) -> int:
+    kept = sorted((*loader.SCENARIOS.glob("*.yaml"), *loader.CORPUS.glob("*.yaml")))
+    failures = 0
+    for path in kept:
+        outcome = play.play(loader.load(path))
+        if not outcome.held:
+            failures += 1
+            found = outcome.broken or next(str(finding) for finding in outcome.findings if not finding.held)
+            print(f"{path.stem}: {found}\n  replay: python -m sim scenario {path.stem}", flush=True)
+    print(f"{len(kept)} kept scenarios, {failures} failures")
+    return 1 if failures else 0
+
+
 def _same(arguments: argparse.Namespace) -> int:
     try:
         path = loader.find(arguments.name)
@@ -215,6 +228,11 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--coverage", action="store_true", help="which rare paths were gone how often, and which never")
     many.add_argument("--save", metavar="DIR", default="failures", help="where failing scenarios go (failures/)")
     many.set_defaults(run=_fuzz)
+
+    kept = commands.add_parser(
+        "corpus", help="play every scenario that is kept: the stories, and what searches have found"
+    )
+    kept.set_defaults(run=_corpus)
 
     small = commands.add_parser("shrink", help="make a failing scenario as small as it still fails in the same way")
     small.add_argument("name", help="as for scenario")

@@ -20,7 +20,7 @@ LATE: Final = 1 * SECOND
 
 
 def settled(world: World) -> bool:
-    """All nodes are up and done listening, hear each other, know the same, and have nothing under way."""
+    """All nodes are up with their gateways and done listening, hear each other, know the same, and have nothing under way."""
     return all(_settled(cluster) for cluster in world.clusters.values())
 
 
@@ -44,7 +44,7 @@ def _settled(cluster: list[Machine]) -> bool:
     states = _states(cluster)
     if len(states) < len(cluster) or not _same(cluster):
         return False
-    if not all(_led(machine) for machine in cluster):
+    if not all(machine.accepting and _led(machine) for machine in cluster):
         return False
     names = frozenset(machine.name for machine in cluster)
     return all(

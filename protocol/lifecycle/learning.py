@@ -70,7 +70,7 @@ def _born_without(turn: Turn, hosted: Hosted) -> None:
     that has started nothing has lost its disk since, and the database with it: it hosts nothing (P54)."""
     if hosted.process != "none":
         return
-    if hosted.run or hosted.reported:
+    if hosted.run or hosted.joined:
         process.again_later(turn, hosted)
         return
     complain(hosted, "not-a-member", "this node lost its replica")

@@ -42,7 +42,9 @@ GOSSIP_QUEUE: Final = 4096
 """Gossip frames that wait for one peer. py-libp2p's own 32 loses bursts without a word (10 of 500 arrived)."""
 AUTHOR_RATE: Final = 100.0
 AUTHOR_BURST: Final = 1000.0
-"""Broadcasts of one author, for each second and at once. A node keeps to it itself, so no honest one is ever cut."""
+"""Broadcasts of one author, for each second and at once."""
+OWN_BURST: Final = AUTHOR_BURST / 2
+"""What a node allows itself at once: one that restarts in the middle of it is still no flood to others."""
 FORWARDER_RATE: Final = 1000.0
 FORWARDER_BURST: Final = 10_000.0
 """Broadcasts that one peer hands on, its own among them, duplicates too: more than a node can look at."""

@@ -155,7 +155,7 @@ class Session:
     # Standing tasks.
 
     async def _publish(self, gossip: Gossip) -> None:
-        own = Rates(bounds.AUTHOR_RATE, bounds.AUTHOR_BURST)
+        own = Rates(bounds.AUTHOR_RATE, bounds.OWN_BURST)
         while True:
             message = await self._broadcasts.get()
             wait = own.owed(self._identity.peer, trio.current_time())

@@ -10,19 +10,28 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from protocol import coordination, limits, promises, suspicion
+from protocol import coordination, limits, promises, standing, suspicion
 from protocol.clocks import Context
 from protocol.effects import Forget
 from protocol.inputs import Tick
-from protocol.lifecycle import boot, doors, outcomes, process, routing, sleep, wake
+from protocol.lifecycle import boot, creation, doors, outcomes, process, routing, sleep, wake
 from protocol.lifecycle.orders import Subject
-from protocol.messages import RecordNews, Standing
+from protocol.messages import CreateRequest, RecordNews, SealAnswer, Standing
 from protocol.node import _MESSAGES, _TIMERS, Node
 from protocol.state import Seeking, State
 from protocol.timers import Timers
 from protocol.turn import Turn
-from tests.protocol import test_directory, test_lifecycle, test_names, test_promises, test_routing
+from tests.protocol import (
+    test_directory,
+    test_lifecycle,
+    test_names,
+    test_promises,
+    test_routing,
+    test_several,
+    test_several_sleep,
+)
 
 Patch = pytest.MonkeyPatch
 true = property(lambda _self: True)
@@ -122,6 +131,47 @@ def one_intent_each(turn: Turn, record: Any, request: int) -> None:
     routing._seek_on(turn, record, seeking)
 
 
+def any_members(patch: Patch) -> None:
+    ask = _MESSAGES[type_of("PromiseAsk")]
+
+    def forgiving(turn: Turn, sender: str, message: Any) -> None:
+        hosted = turn.state.hosted.get(message.incarnation)
+        ask(turn, sender, evolve(message, stamp=hosted.record.stamp) if hosted is not None else message)
+
+    patch.setitem(_MESSAGES, type_of("PromiseAsk"), forgiving)
+
+
+def seal_at_once(patch: Patch) -> None:
+    def hasty(turn: Turn, hosted: Any, _sample: Any) -> None:
+        turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, hosted.awaited))
+
+    patch.setattr(sleep, "on_reach_sample", hasty)
+
+
+def wait_for_nobody(patch: Patch) -> None:
+    consider = sleep._consider_commit
+
+    def hasty(turn: Turn, hosted: Any) -> None:
+        hosted.sleep.absent.update(hosted.record.peers)
+        consider(turn, hosted)
+
+    patch.setattr(sleep, "_consider_commit", hasty)
+
+
+def ask_once(patch: Patch) -> None:
+    send = Turn.send
+
+    def lazy(turn: Turn, to: str, message: Any) -> None:
+        if not isinstance(message, CreateRequest):
+            send(turn, to, message)
+
+    patch.setattr(Turn, "send", lazy)
+
+
+def no_timer(kind: str) -> Callable[[Patch], None]:
+    return lambda patch: patch.setitem(_TIMERS, kind, lambda _turn, _key: None)
+
+
 def set_to(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
     return lambda patch: patch.setattr(owner, name, value)
 
@@ -196,6 +246,66 @@ ABLATIONS: list[tuple[str, Callable[[Patch], None], Callable[[], None]]] = [
         "P42 a changed address needs no promise",
         always_new_address,
         test_lifecycle.test_F47_P42_a_taken_raft_port_is_replaced_under_a_promised_epoch,
+    ),
+    (
+        "P1 a promise under older members counts",
+        any_members,
+        test_promises.test_P1_who_knows_newer_members_refuses,
+    ),
+    (
+        "P4 what is stale is not answered",
+        set_to(standing, "tell", lambda *_: None),
+        lambda: test_several_sleep.test_P4_whatever_is_stale_is_answered_with_how_things_stand("commit"),
+    ),
+    (
+        "P6 members count before a majority has stored them",
+        set_to(process, "majority", lambda _of: 1),
+        test_several_sleep.test_P6_an_address_that_no_majority_has_stored_is_not_used,
+    ),
+    (
+        "P10 a drop that was overtaken by a request costs an answer",
+        ask_once,
+        test_several.test_F9_P10_a_request_that_overtakes_a_drop_is_made_again,
+    ),
+    (
+        "P13 every chosen member is waited for",
+        set_to(creation, "majority", lambda of: of),
+        test_several.test_P13_F16_a_majority_that_sees_all_chosen_voters_is_success,
+    ),
+    (
+        "P31 who is heard is not waited for",
+        wait_for_nobody,
+        test_several_sleep.test_P31_a_heard_member_that_does_not_vote_keeps_the_others_awake,
+    ),
+    (
+        "P33 who stopped for a sleep without a record sleeps on",
+        no_timer("doubt"),
+        test_several_sleep.test_P33_a_sleep_that_nobody_recorded_is_over,
+    ),
+    (
+        "P33 who runs without a quorum calls nobody",
+        set_to(wake, "insist", lambda *_: None),
+        test_several_sleep.test_P33_who_runs_without_a_quorum_calls_the_others,
+    ),
+    (
+        "P33 who wakes without a quorum asks nobody",
+        no_timer("quorum"),
+        test_several_sleep.test_P33_a_member_that_wakes_alone_asks_and_calls_the_others,
+    ),
+    (
+        "P34 the commit does not wait for the followers",
+        seal_at_once,
+        lambda: test_several.test_P34_a_calm_sleep_is_sealed(3),
+    ),
+    (
+        "P42 any number of members may move at once",
+        set_to(coordination, "_others_serve", lambda *_: True),
+        test_several_sleep.test_P42_two_members_of_three_never_move,
+    ),
+    (
+        "P54 a member without a copy is waited for",
+        set_to(sleep, "on_absent", lambda *_: None),
+        lambda: test_several_sleep.test_F54_P54_a_wiped_member_is_not_waited_for("p3"),
     ),
     (
         "F2 leases do not end",

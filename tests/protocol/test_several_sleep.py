@@ -298,7 +298,7 @@ def test_P6_an_address_that_no_majority_has_stored_is_not_used() -> None:
     world.taken.add(("p2", old))
     world.lose = only(MembersStored)
     request = world.ask("p1")
-    world.run(10 * SECOND)
+    world.run(3 * SECOND)
     assert world.problem(request) is None, "the others serve"
     group = next(iter(world.groups.values()))
     assert not any(where[0] == "p2" for where in group.running.values()), "it has not started there"

@@ -14,7 +14,7 @@ from runtime.life import memory
 from runtime.node import found_cluster, join_cluster
 from runtime.spawned import sections, write_settings
 from runtime.store import FILE, Store
-from tests.runtime.cluster_world import cluster
+from tests.runtime.cluster_world import cluster, merged
 from tests.runtime.node_world import event
 
 
@@ -41,6 +41,22 @@ async def test_F24_R45_a_killed_node_returns_and_is_heard_and_served_again(tmp_p
             await nodes[2].until(event("node heard", peer=node.node.status()["node_id"]), since=since[2])
         await nodes[0].execute("users", "INSERT INTO users VALUES ('ada')")
         assert await nodes[0].rows("users", "SELECT name FROM users") == [{"name": "ada"}]
+
+
+@pytest.mark.real
+async def test_F33_three_nodes_that_restart_at_once_meet_again_and_listen_no_more(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as nodes:
+        await nodes[0].execute("users", "CREATE TABLE users (name TEXT)")
+        since = [len(node.lines) for node in nodes]
+        for node in nodes:
+            await node.killed()
+        for node in nodes:
+            await node.start()
+        for node, seen in zip(nodes, since, strict=True):
+            for other in nodes:
+                if other is not node:
+                    await node.until(event("node heard", peer=other.node.status()["node_id"]), since=seen)
+            await node.until(merged, since=seen)
 
 
 async def test_P60_R61_joining_without_the_clusters_secret_says_what_to_copy_from_where(tmp_path: Path) -> None:

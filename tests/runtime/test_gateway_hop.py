@@ -18,9 +18,12 @@ from attrs import evolve, frozen
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from runtime import identity
+from runtime.gateway import tls
 from runtime.gateway.certificates import Certificate, provide
 from runtime.gateway.frames import Ask, Hop, Problem, Used, WorkerLeft
 from runtime.gateway.member_port import MemberConnection, MemberPort
+from tests.runtime import node_world
 from tests.runtime.gateway_world import SLOW, Rqlited, World, free_port, gateway, kind_of, post, rqliteds
 from tests.runtime.test_gateway_life import counted, in_flight, slow_write_tables
 
@@ -206,6 +209,20 @@ async def test_F93_bytes_that_came_with_a_stranger_s_handshake_are_not_read() ->
             assert served == ["/hello"] * len(believed)
 
     await trio.to_thread.run_sync(asyncio.run, both())
+
+
+async def test_F93_a_real_node_takes_queries_of_no_gateway_that_nobody_has_signed_for(tmp_path: Path) -> None:
+    """Not even with a certificate that the cluster's secret vouches for: no heartbeat has named it."""
+    port = free_port()
+    async with node_world.world(tmp_path, gateway={"internal_listen": f"127.0.0.1:{port}"}) as node:
+        await node.execute("orders", "CREATE TABLE t (n)")
+        secret = identity.load(node.data).secret
+        unsigned = certificate(tmp_path, "unsigned", secret)
+        hello = b"GET /v1/member/hello HTTP/1.1\r\nHost: x\r\n\r\n"
+        context = tls.client(str(unsigned.file), unsigned.authority)
+        for each in (context, None):
+            assert await trio.to_thread.run_sync(exchange, "127.0.0.1", port, hello, each) == b""
+        assert await node.rows("orders", "SELECT count(*) AS n FROM t") == [{"n": 0}]
 
 
 def exchange(host: str, port: int, request: bytes, context: ssl.SSLContext | None) -> bytes:

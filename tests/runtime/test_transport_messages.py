@@ -95,6 +95,7 @@ async def test_a_port_that_another_node_has_is_refused_though_libp2p_would_share
         with pytest.RaisesGroup(ListenTaken, flatten_subgroups=True):
             async with trio.open_nursery() as nursery:
                 await other.start(nursery)
+                nursery.cancel_scope.cancel()
 
 
 async def test_a_request_is_answered_refused_or_unreachable(tmp_path: Path) -> None:
