@@ -19,14 +19,13 @@ from sim import rest
 from sim.coverage import Counted
 from sim.expect import Expectations, Finding
 from sim.faults import Faults
-from sim.laws import Violation
+from sim.laws import Violation, place
 from sim.machine import Settings
 from sim.query import Query
 from sim.scenario import Machines, Scenario
 from sim.streams import Streams
 from sim.timings import QUERY_TIMEOUT
 from sim.trace import Trace
-from sim.workers import place
 from sim.workload import Workload
 from sim.world import Told, World
 

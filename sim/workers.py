@@ -9,15 +9,15 @@ import gc
 import multiprocessing
 import signal
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Final, cast
 
 from attrs import Factory, define, frozen
+
+from sim.laws import place
 
 PATIENCE: Final = 300.0
 """Seconds without a verdict after which a process is killed: a seed takes a tenth of one."""
@@ -41,12 +41,6 @@ Judge = Callable[[int], Verdict]
 def calm_collector() -> None:
     """A run allocates millions of small values and hardly a cycle: looking for those after every 700 costs a tenth of it."""
     gc.set_threshold(50_000, 20, 50)
-
-
-def place(error: BaseException) -> str:
-    """Where an exception was raised: file and line."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 def _judged(judge: Judge, seed: int) -> Verdict:
