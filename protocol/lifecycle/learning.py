@@ -8,7 +8,7 @@ from __future__ import annotations
 from protocol import directory, standing
 from protocol.chart import nothing_newer_promised
 from protocol.ids import Peer
-from protocol.lifecycle import offers, process, serving, sleep, wake
+from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.messages import (
     CreateConfirm,
@@ -112,10 +112,10 @@ def on_standing(turn: Turn, sender: Peer, message: Standing) -> None:
         return
     hosted.absent.discard(sender)
     if hosted.state == "hibernating" and message.state in standing.RUNNING:
-        doubted = hosted.doubt != "" and hosted.sleep is None and sleep.unrecorded(hosted)
+        doubted = hosted.doubt != "" and hosted.sleep is None and stopping.unrecorded(hosted)
         if doubted or message.promised > hosted.sleep_epoch:
             wake.follow(turn, hosted, f"{sender} runs it, and has promised epoch {message.promised}")
-    elif sleep.unrecorded(hosted):
+    elif stopping.unrecorded(hosted):
         hosted.doubt = "shared" if hosted.doubt else ""
     elif hosted.state == "waking" and hosted.process == "starting" and message.slept:
         turn.decide("others called", hosted, f"{sender} sleeps since epoch {message.slept}", "P33")

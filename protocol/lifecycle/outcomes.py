@@ -6,7 +6,7 @@ from __future__ import annotations
 from protocol import limits
 from protocol.effects import ReleasePorts
 from protocol.inputs import InstanceExited, InstanceReady, PortsRefused, PortsReserved, Probed, Snapshotted
-from protocol.lifecycle import offers, process, sleep, wake
+from protocol.lifecycle import offers, process, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -111,7 +111,7 @@ def on_probed(turn: Turn, probed: Probed) -> None:
 def on_snapshotted(turn: Turn, taken: Snapshotted) -> None:
     hosted = _current(turn, taken)
     if hosted is not None:
-        sleep.on_snapshot(turn, hosted, taken)
+        stopping.on_snapshot(turn, hosted, taken)
 
 
 def on_exited(turn: Turn, exited: InstanceExited) -> None:
@@ -133,7 +133,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
         case "waking":
             wake.on_exit(turn, hosted, exited)
         case "hibernating":
-            sleep.on_exit(turn, hosted, exited)
+            stopping.on_exit(turn, hosted, exited)
         case "active" | "idle" | "replacing":
             _crashed(turn, hosted, exited, lived)
         case _:
