@@ -49,6 +49,7 @@ TAGS: Final[dict[int, type]] = {
     26: messages.StandingAsk,
     27: messages.StoreMembers,
     28: messages.MembersStored,
+    29: messages.CreateSuperseded,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,

@@ -49,6 +49,7 @@ from protocol.messages import (
     CreateConfirm,
     CreateFailed,
     CreateRequest,
+    CreateSuperseded,
     Dropped,
     Heartbeat,
     IdleNews,
@@ -145,6 +146,7 @@ def _on_members_stored(turn: Turn, sender: str, message: MembersStored) -> None:
 _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     CreateRequest: _on_create_request,
     CreateAnswer: creation.on_answer,
+    CreateSuperseded: creation.on_superseded,
     StoreBirth: offers.on_store_birth,
     BirthAnswer: creation.on_birth_answer,
     CreateConfirm: offers.on_confirm,

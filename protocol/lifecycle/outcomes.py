@@ -69,8 +69,6 @@ def _look_at_voters(turn: Turn, hosted: Hosted) -> None:
     hosted.complete = Subject(turn, hosted).voters_match
     if hosted.complete:
         offers.report_ready(turn, hosted)
-        if hosted.record.phase == "active":
-            fire(turn, hosted, "acknowledged")
     else:
         turn.after("reprobe", hosted.incarnation, limits.REPROBE)
 
