@@ -1,6 +1,7 @@
 """The lifecycle of one database, as one node sees it. This file is the law: what is not a transition here does not happen.
 
     creating ──acknowledged──▶ active ──quiet──▶ idle ──commit──▶ hibernating ──wanted──▶ waking ──served──▶ active
+    creating ──born──▶ waking (its birth was finished before this replica could serve)
     creating ──given_up──▶ failed                idle ──used──▶ active            waking ──given_up──▶ hibernating
     active, idle ──slept──▶ hibernating (the others sleep: follow them)
     active, idle ──exited──▶ waking (rqlited died: restart on the same data)
@@ -50,6 +51,7 @@ class Facts(Protocol):
     def snapshot_then_stop(self) -> None: ...
     def start_again(self) -> None: ...
     def read_again(self) -> None: ...
+    def be_patient(self) -> None: ...
     def stop_now(self) -> None: ...
     def discard(self) -> None: ...
 
@@ -127,6 +129,10 @@ def read_again(facts: Facts) -> None:
     facts.read_again()
 
 
+def be_patient(facts: Facts) -> None:
+    facts.be_patient()
+
+
 def stop_now(facts: Facts) -> None:
     facts.stop_now()
 
@@ -152,6 +158,11 @@ class Lifecycle(StateMachine):
     dropped = State(final=True)
 
     acknowledged = creating.to(active, cond=acknowledged_by_all, on=[open_door, answer_waiters])
+    born = (
+        creating.to(waking, cond=exit_observed, on=start_again)
+        | creating.to(waking, cond=still_running, on=read_again)
+        | creating.to(waking, on=be_patient)
+    )
     quiet = active.to(idle, cond=nothing_in_flight)
     used = idle.to(active)
     commit = idle.to(hibernating, cond=voted_and_highest, on=snapshot_then_stop)

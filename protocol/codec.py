@@ -56,6 +56,7 @@ TAGS: Final[dict[int, type]] = {
     33: messages.StoreMembers,
     34: messages.MembersStored,
     35: messages.Twin,
+    36: messages.CreateSuperseded,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,

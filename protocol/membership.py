@@ -15,7 +15,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from protocol import limits
-from protocol.effects import Halt
+from protocol.effects import Believe, Halt
 from protocol.ids import Peer
 from protocol.inputs import Retire
 from protocol.messages import Heartbeat
@@ -80,6 +80,12 @@ def write(turn: Turn, row: Known) -> None:
     turn.write(f"known/{row.peer}", row)
 
 
+def believed(turn: Turn) -> tuple[bytes, ...]:
+    """Certificates of the other nodes' gateways, as they have signed for them."""
+    views = turn.state.peers
+    return tuple(sorted({views[peer].fingerprint for peer in turn.state.known if peer in views} - {b""}))
+
+
 def retire(turn: Turn, *peers: Peer, because: str) -> None:
     """Take these out of all that is counted, for good. This node itself stops when it is one of them."""
     state = turn.state
@@ -94,6 +100,7 @@ def retire(turn: Turn, *peers: Peer, because: str) -> None:
         turn.decide("node retired", None, because, "P64", peer=peer)
     if new:
         count(turn)
+        turn.act(Believe(None, believed(turn)))
     if turn.me in new:
         turn.act(Halt("an operator retired this node: its peer id is never heard again in this cluster (P64)"))
 

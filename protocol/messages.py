@@ -35,7 +35,7 @@ class CreateAnswer:
     """Direct, to the coordinator: what the answering node knows of the name (P10), and its offer or refusal.
 
     ``known``: ``record`` is a living incarnation. ``denied``: a durable promise to this attempt; ``birth`` is a birth
-    already stored for the name. ``superseded``: promised to the higher ``attempt``."""
+    already stored for the name. ``superseded``: promised to an attempt of the number ``higher``."""
 
     attempt: Attempt
     app: str
@@ -47,6 +47,18 @@ class CreateAnswer:
     refusal: str = ""
     birth: Birth | None = None
     record: Record | None = None
+    higher: int = 0
+
+
+@frozen
+class CreateSuperseded:
+    """Direct, to the requesters: the name is promised to an attempt of the number ``higher``. If nothing comes of that one either, the
+    next has to be higher still (P10)."""
+
+    attempt: Attempt
+    app: str
+    name: str
+    higher: int
 
 
 @frozen
@@ -58,11 +70,12 @@ class StoreBirth:
 
 @frozen
 class BirthAnswer:
-    """Direct: the birth is stored, or refused since the name is promised to a higher attempt."""
+    """Direct: the birth is stored, or refused since the name is promised to an attempt of the number ``higher``."""
 
     incarnation: str
     attempt: Attempt
     stored: bool
+    higher: int = 0
 
 
 @frozen
@@ -425,6 +438,7 @@ class SyncRecords:
 Message = (
     CreateRequest
     | CreateAnswer
+    | CreateSuperseded
     | StoreBirth
     | BirthAnswer
     | CreateConfirm
@@ -468,6 +482,7 @@ __all__ = [
     "CreateConfirm",
     "CreateFailed",
     "CreateRequest",
+    "CreateSuperseded",
     "Dropped",
     "Echo",
     "Entry",

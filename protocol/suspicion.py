@@ -82,12 +82,6 @@ def on_connected(turn: Turn, peer: Peer) -> None:
     turn.send(peer, heartbeat(turn))
 
 
-def believed(turn: Turn) -> tuple[bytes, ...]:
-    """Certificates of the other nodes' gateways, as they have signed for them."""
-    views = turn.state.peers
-    return tuple(sorted({views[peer].fingerprint for peer in turn.state.known if peer in views} - {b""}))
-
-
 def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
     """Note what the sender said; whether it is to be heard: of this cluster, and not retired."""
     if beat.cluster != turn.state.config.cluster:
@@ -111,7 +105,7 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
         process=beat.process,
     )
     if beat.fingerprint != (before.fingerprint if before is not None else b""):
-        turn.act(Believe(None, believed(turn)))
+        turn.act(Believe(None, membership.believed(turn)))
     if fresh:
         turn.decide("node heard", None, "its heartbeat arrived", "R45", peer=sender)
     return True

@@ -18,6 +18,7 @@ from protocol.messages import (
     CreateConfirm,
     CreateFailed,
     CreateRequest,
+    CreateSuperseded,
     Dropped,
     RecordNews,
     Report,
@@ -145,14 +146,29 @@ def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
             turn.send(requester, RecordNews(record))
         return
     if message.stance == "superseded":
-        turn.decide("creation superseded", None, f"{sender} promised the name higher", "P10", database=internal)
-        _end(turn, creation)
+        _give_way(turn, creation, sender, message.higher)
         return
     denials, offers = _tally(creation)
     if creation.answers.keys() >= set(coordination.heard(turn, turn.state.known)):
         _close(turn, creation)
     elif offers >= creation.replication_factor and denials >= majority(len(turn.state.known)):
         turn.after("offers", internal, limits.OFFER_GRACE)
+
+
+def _give_way(turn: Turn, creation: Creation, to: Peer, higher: int) -> None:
+    """A higher attempt has the name. Its coordinator may be gone: who asked this one learns which number to beat."""
+    because = f"{to} promised the name to attempt {higher}"
+    turn.decide("creation superseded", None, because, "P10", database=creation.internal)
+    _end(turn, creation)
+    for requester in sorted(creation.requesters):
+        turn.send(requester, CreateSuperseded(creation.attempt, creation.app, creation.name, higher))
+
+
+def on_superseded(turn: Turn, _sender: Peer, message: CreateSuperseded) -> None:
+    """This node's attempt gives way: the next one, if nothing comes of the higher, will be higher than that."""
+    pending = turn.state.pending.get(DatabaseName.internal_of(message.app, message.name))
+    if pending is not None and pending.attempt.n < message.higher:
+        pending.attempt = Attempt(message.higher, pending.attempt.coordinator)
 
 
 def _tally(creation: Creation) -> tuple[int, int]:
@@ -228,10 +244,7 @@ def on_birth_answer(turn: Turn, sender: Peer, message: BirthAnswer) -> None:
     if creation is None or creation.phase != "storing":
         return
     if not message.stored:
-        turn.decide(
-            "creation superseded", None, f"{sender} promised the name higher", "P11", database=creation.internal
-        )
-        _end(turn, creation)
+        _give_way(turn, creation, sender, message.higher)
         return
     creation.stored.add(sender)
     if len(creation.stored) >= majority(len(turn.state.known)):

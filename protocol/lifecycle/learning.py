@@ -8,7 +8,7 @@ from __future__ import annotations
 from protocol import directory, standing
 from protocol.chart import nothing_newer_promised
 from protocol.ids import Peer
-from protocol.lifecycle import offers, process, serving, sleep, wake
+from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.messages import (
     CreateConfirm,
@@ -47,10 +47,9 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
 def _follow(turn: Turn, hosted: Hosted, before: Record) -> None:
     """This member does what its database's record says by now, unless it has promised a newer epoch itself."""
     record = hosted.record
-    if record.phase == "active" and hosted.state == "creating":
-        if not fire(turn, hosted, "acknowledged"):
-            _born_without(turn, hosted)
-    elif record.phase == "active" and hosted.state == "hibernating":
+    if record.phase != "creating" and hosted.state == "creating":
+        _born(turn, hosted)
+    if record.phase == "active" and hosted.state == "hibernating":
         if record.version.epoch > (hosted.stopping or before.version.epoch):
             hosted.stopping = hosted.stopping or before.version.epoch
             wake.follow(turn, hosted, f"it runs in epoch {record.version.epoch}")
@@ -65,13 +64,13 @@ def _follow(turn: Turn, hosted: Hosted, before: Record) -> None:
             wake.insist(turn, hosted)
 
 
-def _born_without(turn: Turn, hosted: Hosted) -> None:
-    """The birth was finished while nothing runs here. All its members were voters once: one whose process died starts again; one
-    that has started nothing has lost its disk since, and the database with it: it hosts nothing (P54)."""
-    if hosted.process != "none":
+def _born(turn: Turn, hosted: Hosted) -> None:
+    """The birth was finished. All its members were voters once: a replica that cannot serve yet goes on as one that wakes does. A member
+    that has started nothing lost its disk since, and the database with it: it hosts nothing (P54)."""
+    if hosted.record.phase == "active" and fire(turn, hosted, "acknowledged"):
         return
-    if hosted.run or hosted.joined:
-        process.again_later(turn, hosted)
+    if hosted.process != "none" or hosted.run or hosted.joined:
+        fire(turn, hosted, "born")
         return
     complain(hosted, "not-a-member", "this node lost its replica")
     Subject(turn, hosted).refuse_waiters()
@@ -113,11 +112,11 @@ def on_standing(turn: Turn, sender: Peer, message: Standing) -> None:
         return
     hosted.absent.discard(sender)
     if hosted.state == "hibernating" and message.state in standing.RUNNING:
-        doubted = hosted.doubt != "" and hosted.sleep is None and sleep.unrecorded(hosted)
+        doubted = hosted.doubt != "" and hosted.sleep is None and stopping.unrecorded(hosted)
         if doubted or message.promised > hosted.sleep_epoch:
             wake.follow(turn, hosted, f"{sender} runs it, and has promised epoch {message.promised}")
-    elif sleep.unrecorded(hosted):
+    elif stopping.unrecorded(hosted):
         hosted.doubt = "shared" if hosted.doubt else ""
-    elif hosted.state == "waking" and hosted.process == "starting" and message.slept:
+    elif hosted.state == "waking" and hosted.process in ("starting", "ready") and message.slept:
         turn.decide("others called", hosted, f"{sender} sleeps since epoch {message.slept}", "P33")
         turn.send(sender, WakeIntent(hosted.incarnation, message.slept))

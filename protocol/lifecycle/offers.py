@@ -42,7 +42,7 @@ def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
         return
     held = state.names.get(internal)
     if held is not None and held.attempt > message.attempt:
-        turn.send(to, evolve(answer, stance="superseded"))
+        turn.send(to, evolve(answer, stance="superseded", higher=held.attempt.n))
         return
     birth = held.birth if held is not None else None
     answer = evolve(answer, stance="denied", birth=birth)
@@ -103,7 +103,8 @@ def on_store_birth(turn: Turn, sender: Peer, message: StoreBirth) -> None:
     if stored:
         state.names[birth.internal] = NamePromise(birth.internal, birth.attempt, birth)
         turn.write(f"name/{birth.internal}", state.names[birth.internal])
-    turn.send(sender, BirthAnswer(birth.incarnation, birth.attempt, stored))
+    higher = held.attempt.n if held is not None and not stored else 0
+    turn.send(sender, BirthAnswer(birth.incarnation, birth.attempt, stored, higher))
 
 
 def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:

@@ -105,6 +105,9 @@ class Subject:
         self.hosted.process = "ready"
         process.probe(self.turn, self.hosted, "serve")
 
+    def be_patient(self) -> None:
+        self._patience()
+
     def stop_now(self) -> None:
         self.hosted.wanted = False
         self.turn.cancel("wake", self.hosted.incarnation)

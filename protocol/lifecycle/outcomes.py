@@ -6,7 +6,7 @@ from __future__ import annotations
 from protocol import limits
 from protocol.effects import ReleasePorts
 from protocol.inputs import InstanceExited, InstanceReady, PortsRefused, PortsReserved, Probed, Snapshotted
-from protocol.lifecycle import offers, process, sleep, wake
+from protocol.lifecycle import offers, process, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -69,8 +69,6 @@ def _look_at_voters(turn: Turn, hosted: Hosted) -> None:
     hosted.complete = Subject(turn, hosted).voters_match
     if hosted.complete:
         offers.report_ready(turn, hosted)
-        if hosted.record.phase == "active":
-            fire(turn, hosted, "acknowledged")
     else:
         turn.after("reprobe", hosted.incarnation, limits.REPROBE)
 
@@ -111,7 +109,7 @@ def on_probed(turn: Turn, probed: Probed) -> None:
 def on_snapshotted(turn: Turn, taken: Snapshotted) -> None:
     hosted = _current(turn, taken)
     if hosted is not None:
-        sleep.on_snapshot(turn, hosted, taken)
+        stopping.on_snapshot(turn, hosted, taken)
 
 
 def on_exited(turn: Turn, exited: InstanceExited) -> None:
@@ -133,7 +131,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
         case "waking":
             wake.on_exit(turn, hosted, exited)
         case "hibernating":
-            sleep.on_exit(turn, hosted, exited)
+            stopping.on_exit(turn, hosted, exited)
         case "active" | "idle" | "replacing":
             _crashed(turn, hosted, exited, lived)
         case _:

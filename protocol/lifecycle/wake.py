@@ -79,7 +79,7 @@ def on_quorum_patience(turn: Turn, incarnation: str) -> None:
     if hosted is None or hosted.state != "waking":
         return
     turn.after("quorum", incarnation, limits.QUORUM_PATIENCE)
-    if hosted.process == "starting":
+    if hosted.process in ("starting", "ready"):
         for peer in hosted.record.peers:
             if peer != turn.me:
                 turn.send(peer, StandingAsk(incarnation))

@@ -16,13 +16,15 @@ from protocol import coordination, limits, promises, standing, suspicion
 from protocol.clocks import Context
 from protocol.effects import Forget
 from protocol.inputs import Tick
-from protocol.lifecycle import boot, creation, doors, outcomes, process, routing, sleep, wake
-from protocol.lifecycle.orders import Subject
-from protocol.messages import CreateRequest, RecordNews, SealAnswer, Standing
+from protocol.lifecycle import boot, creation, doors, learning, outcomes, process, routing, sleep, wake
+from protocol.lifecycle.orders import Subject, fire
+from protocol.messages import CreateRequest, CreateSuperseded, RecordNews, SealAnswer, Standing
 from protocol.node import _MESSAGES, _TIMERS, Node
 from protocol.state import Seeking, State
 from protocol.timers import Timers
 from protocol.turn import Turn
+from sim import loader
+from sim.play import play
 from tests.protocol import (
     test_directory,
     test_lifecycle,
@@ -172,6 +174,15 @@ def no_timer(kind: str) -> Callable[[Patch], None]:
     return lambda patch: patch.setitem(_TIMERS, kind, lambda _turn, _key: None)
 
 
+def story(name: str) -> Callable[[], None]:
+    """A scenario as the proof: it holds, and its world is well at the end."""
+
+    def proof() -> None:
+        assert play(loader.load(loader.find(name))).held
+
+    return proof
+
+
 def set_to(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
     return lambda patch: patch.setattr(owner, name, value)
 
@@ -266,6 +277,16 @@ ABLATIONS: list[tuple[str, Callable[[Patch], None], Callable[[], None]]] = [
         "P10 a drop that was overtaken by a request costs an answer",
         ask_once,
         test_several.test_F9_P10_a_request_that_overtakes_a_drop_is_made_again,
+    ),
+    (
+        "P10 who gives way does not say which attempt to beat",
+        set_to(creation, "CreateSuperseded", lambda *fields: CreateSuperseded(*fields[:3], 0)),
+        story("outbid_creation"),
+    ),
+    (
+        "P13 a replica that cannot serve when its birth is finished waits for ever",
+        set_to(learning, "_born", lambda turn, hosted: fire(turn, hosted, "acknowledged")),
+        story("born_without_quorum"),
     ),
     (
         "P13 every chosen member is waited for",
