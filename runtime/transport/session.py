@@ -90,12 +90,12 @@ class Session:
             host.handle(direct.PROTOCOL, speaking.on_stream)
             host.handle(asking.PROTOCOL, self._questions.on_stream)
             host.network.register_notifee(_Notifee(self, speaking, places))
-            try:
-                async with (
-                    host.libp2p.run(listen_addrs=host.listen),
-                    background_trio_service(gossip),
-                    background_trio_service(mesh),
-                ):
+            async with (
+                host.libp2p.run(listen_addrs=host.listen),
+                background_trio_service(gossip),
+                background_trio_service(mesh),
+            ):
+                try:
                     if not host.listens():
                         wanted = ", ".join(str(address) for address in self._listen)
                         raise ListenTaken(
@@ -107,9 +107,11 @@ class Session:
                     self._nursery.start_soon(self._keep_house, gossip)
                     up()
                     await trio.sleep_forever()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await host.close()
+                finally:
+                    with trio.CancelScope(
+                        shield=True
+                    ):  # while libp2p's own tasks still run, without which closing hangs
+                        await host.close()
 
     async def open_question(self, peer: str) -> Any:
         """A stream for a request, as soon as the peer is connected."""

@@ -3,6 +3,7 @@ node of ours would. It says ``ready`` when the attack stands, and goes on until 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
@@ -72,11 +73,21 @@ class Attack:
         return await host.get_network().dial_addr(Multiaddr(self.place), ID.from_base58(self.victim))
 
     async def silent(self) -> None:
-        """300 connections that say nothing."""
-        held = [await trio.open_tcp_stream("127.0.0.1", self.port) for _ in range(300)]
-        say("ready")
-        await trio.sleep_forever()
-        held.clear()
+        """300 connections that say nothing, from an address of their own; for each that is closed a new one."""
+
+        async def hold(task_status: trio.TaskStatus[None]) -> None:
+            while True:
+                async with await trio.open_tcp_stream("127.0.0.1", self.port, local_address="127.0.0.66") as stream:
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        await stream.receive_some()
+                await trio.sleep(0.5)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(300):
+                await nursery.start(hold)
+            say("ready")
 
     async def noise(self) -> None:
         """100 connections that send what is no handshake."""
