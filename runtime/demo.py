@@ -1,9 +1,9 @@
-"""``make run``: a node on fresh ports and data, and a walk through one database's life, each step beside the raw rqlited's time
-for the same step in the same run. Law: what is shown is measured or looked up in this very run, and exit code 0 means that
-every step held.
+"""``make run``: three nodes on fresh ports and data, and a walk through one database's life, each step beside the time of three raw
+rqlited for the same step in the same run. Law: what is shown is measured or looked up in this very run, and exit code 0 means
+that every step held.
 
-The node is a process of its own, started as an operator would; what it needs is in its directory: ``node.yaml``,
-``node.log``, ``data/``, and ``cluster.json`` (gateways, pids, the API key; mode 0600) for tools.
+Each node is a process of its own, started as an operator would; what it needs is in its directory, ``node1`` to ``node3``: ``node.yaml``,
+``node.log``, ``data/``. Beside them is ``cluster.json`` (gateways, pids, data directories, the API key; mode 0600) for tools.
 """
 
 from __future__ import annotations
@@ -18,170 +18,46 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
-import psutil
 import trio
-from attrs import define, field
+from attrs import define
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from runtime.demo_walk import APP, DATABASE, HIBERNATION, SELECT, DidNotHold, Step, Walk, milliseconds
 from runtime.gateway.auth import new_key
-from runtime.ports import Ports, can_bind
 from runtime.rqlited_binary import RqlitedMissing, find_binary
-from runtime.rqlited_floor import Floor, FloorFailed, floor_create, floor_stop, floor_wake
-from runtime.rqlited_start import Timers
+from runtime.rqlited_floor import FloorFailed, floor_stop
 from runtime.settings import load
-from runtime.spawned import NodeDidNotStart, SpawnedNode, port_block, sections, spawned, write_settings
+from runtime.spawned import NodeDidNotStart, SpawnedNode
+from runtime.spawned_cluster import spawned_cluster
 
-APP: Final = "demo"
-DATABASE: Final = "notes"
-HIBERNATION: Final = "2s"
-ASLEEP_WITHIN: Final = 20.0
-_LOOK: Final = 0.02
-
-_CREATE: Final = "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT)"
-_INSERT: Final = "INSERT INTO notes (text) VALUES (?)"
-_SELECT: Final = "SELECT text FROM notes ORDER BY id"
-_TEXTS: Final = ("created on first access", "asleep when idle", "awake with the next query")
-
-
-class DidNotHold(Exception):
-    """A step's outcome was not what it has to be."""
-
-
-@define
-class Step:
-    """One line of the result: milliseconds of ours and of the raw rqlited (None: there is no such step there)."""
-
-    name: str
-    ours: float
-    raw: float | None
-    note: str
-
-
-@define(eq=False)
-class Walk:
-    """The walk through one database's life, on a running node and a raw rqlited."""
-
-    console: Console
-    node: SpawnedNode
-    client: httpx.AsyncClient
-    floor_directory: Path
-    heartbeat: float
-    steps: list[Step] = field(factory=list[Step])
-    floor: Floor | None = None
-
-    async def run(self) -> None:
-        """All steps. Raises :class:`DidNotHold` at the first that does not hold."""
-        raw_create = await self._raw_create()
-        ours, _ = await self._ours("creating", "exec", _CREATE)
-        self._told(Step("first access creates", ours, raw_create, "until the CREATE TABLE was acknowledged"))
-        for text in _TEXTS:
-            ours, reply = await self._ours("inserting", "exec", _INSERT, [text])
-            _held(reply.get("rows_affected") == 1, f"insert: {reply}")
-        raw = await self._raw("execute", ["CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)"])
-        raw = await self._raw("execute", [_INSERT, _TEXTS[0]])
-        self._told(Step("insert", ours, raw, "the last of three"))
-        ours, reply = await self._ours("querying", "query", _SELECT)
-        self._all_there(reply)
-        raw = await self._raw("query", ["SELECT text FROM notes"])
-        self._told(Step("query", ours, raw, f"{len(_TEXTS)} rows"))
-        await self._falls_asleep()
-        assert self.floor is not None
-        raw_stop = await floor_stop(self.floor) * 1e3
-        self.steps[-1].raw = raw_stop
-        raw_wake = await floor_wake(self.floor) * 1e3
-        ours, reply = await self._ours("waking", "query", _SELECT)
-        self._all_there(reply)
-        self._told(Step("awake with the next query", ours, raw_wake, "all rows there"))
-
-    async def _falls_asleep(self) -> None:
-        began = time.perf_counter()
-        processes = self.node.rqliteds()
-        _held(len(processes) == 1, f"{len(processes)} rqlited processes for one database")
-        ports = [int(text.rpartition(":")[2]) for text in processes[0].cmdline() if "-addr=" in text]
-        with self.console.status(f"idle: it goes to sleep after {HIBERNATION} of silence"):
-            with trio.move_on_after(ASLEEP_WITHIN):
-                while self.node.rqliteds():  # noqa: ASYNC110 (children of another process announce their end to it alone)
-                    await trio.sleep(_LOOK)
-        _held(not self.node.rqliteds(), f"not asleep after {ASLEEP_WITHIN:g} s")
-        _held(all(can_bind("127.0.0.1", port) for port in ports), f"a socket is left on one of {ports}")
-        left = [file.path for file in psutil.Process(self.node.pid).open_files() if DATABASE in file.path]
-        _held(not left, f"open files are left: {left}")
-        took = (time.perf_counter() - began) * 1e3
-        size = sum(
-            path.stat().st_size for path in self.node.data.glob(f"{APP}_{DATABASE}/*/rqlite/**/*") if path.is_file()
-        )
-        note = f"after {HIBERNATION} of silence: no process, no socket, no open file; {size // 1024} KiB on disk"
-        self._told(Step("asleep", took, None, note))
-
-    def _all_there(self, reply: dict[str, Any]) -> None:
-        _held([row.get("text") for row in reply.get("items", [])] == list(_TEXTS), f"rows are missing: {reply}")
-
-    async def _ours(self, doing: str, what: str, sql: str, args: Sequence[Any] = ()) -> tuple[float, dict[str, Any]]:
-        body = {"database": DATABASE, "sql": sql, "args": list(args)}
-        with self.console.status(f"{doing} …"):
-            return await _timed(self.client, f"/v1/database/{what}", body)
-
-    async def _raw_create(self) -> float:
-        first = port_block()[0]
-        ports = Ports((first, first + 15), (first + 16, first + 31))
-        with self.console.status("the raw rqlited first: creating …"):
-            self.floor, seconds = await floor_create(find_binary(), self.floor_directory, Timers(self.heartbeat), ports)
-        return seconds * 1e3
-
-    async def _raw(self, what: str, statement: list[Any]) -> float:
-        assert self.floor is not None
-        url = f"http://127.0.0.1:{self.floor.addresses[0][0]}/db/{what}"
-        return (await _timed(self.client, url, [statement]))[0]
-
-    def _told(self, step: Step) -> None:
-        self.steps.append(step)
-        beside = "" if step.raw is None else f", raw rqlited {_ms(step.raw)}"
-        self.console.print(f"  {step.name}: {_ms(step.ours)}{beside} ({step.note})")
-
-
-async def _timed(client: httpx.AsyncClient, url: str, body: Any) -> tuple[float, dict[str, Any]]:
-    began = time.perf_counter()
-    reply = await client.post(url, json=body)
-    took = (time.perf_counter() - began) * 1e3
-    _held(
-        reply.status_code == 200 and '"error"' not in reply.text, f"{url}: HTTP {reply.status_code} {reply.text[:300]}"
-    )
-    return took, reply.json()
-
-
-def _held(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise DidNotHold(otherwise)
-
-
-def _ms(milliseconds: float) -> str:
-    return f"{milliseconds / 1e3:.2f} s" if milliseconds >= 1000 else f"{milliseconds:.1f} ms"
+NODES: Final = 3
 
 
 def _table(steps: Sequence[Step], *, plain: bool) -> Table:
-    table = Table("step", "ours", "raw rqlited", "ratio", "", box=None if plain else box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("step", "ours", "3 raw rqlited", "ratio", "", box=None if plain else box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:4]:
         column.justify = "right"
     for step in steps:
-        raw = "" if step.raw is None else _ms(step.raw)
+        raw = "" if step.raw is None else milliseconds(step.raw)
         ratio = "" if step.raw is None or step.name == "asleep" else f"{step.ours / step.raw:.2f}"
-        table.add_row(step.name, _ms(step.ours), raw, ratio, step.note)
+        table.add_row(step.name, milliseconds(step.ours), raw, ratio, step.note)
     return table
 
 
-def _write_cluster(directory: Path, node: SpawnedNode, key: str) -> Path:
+def _write_cluster(directory: Path, nodes: Sequence[SpawnedNode], key: str) -> Path:
     path = directory / "cluster.json"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(
             {
-                "gateways": [node.gateway],
-                "pids": [node.pid],
+                "gateways": [node.gateway for node in nodes],
+                "pids": [node.pid for node in nodes],
+                "data": [str(node.data) for node in nodes],
                 "key": key,
                 "application": APP,
                 "database": DATABASE,
@@ -194,19 +70,23 @@ def _write_cluster(directory: Path, node: SpawnedNode, key: str) -> Path:
     return path
 
 
-def _invite(console: Console, node: SpawnedNode, key: str, cluster: Path) -> None:
-    head = f'curl -s {node.gateway}/v1/database/{{}} -H "Authorization: Bearer {key}"'
+def _invite(console: Console, nodes: Sequence[SpawnedNode], key: str, cluster: Path) -> None:
     body = " -H 'Content-Type: application/json' -d '{}'"
-    query = json.dumps({"database": DATABASE, "sql": _SELECT})
+    query = json.dumps({"database": DATABASE, "sql": SELECT})
     insert = json.dumps({"database": "another", "sql": "CREATE TABLE t (n INTEGER)"})
+    bearer = f'-H "Authorization: Bearer {key}"'
+    torpor = f"{Path(sys.executable).parent / 'torpor'} --data-dir {nodes[0].data}"
     console.print("\nTry it:", highlight=False)
     for command in (
-        head.format("query") + body.format(query),
-        head.format("exec") + body.format(insert),
-        head.format("list"),
+        f"curl -s {nodes[1].gateway}/v1/database/query {bearer}" + body.format(query),
+        f"curl -s {nodes[2].gateway}/v1/database/exec {bearer}" + body.format(insert),
+        f"curl -s {nodes[0].gateway}/v1/database/list {bearer}",
+        f"{torpor} nodes",
+        f"{torpor} inspect {APP}/{DATABASE}",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"\nFor tools: {cluster}; the log: {cluster.parent / 'node.log'}", highlight=False, soft_wrap=True)
+    where = f"\nFor tools: {cluster}; the logs: {cluster.parent}/node*/node.log"
+    console.print(where, highlight=False, soft_wrap=True)
 
 
 @define
@@ -229,40 +109,56 @@ async def _until_interrupted(console: Console, directory: Path, result: Result, 
             try:
                 await _demo(console, directory, result, once=once)
             except NodeDidNotStart as failure:
-                console.print(f"torpor: {failure}; see {directory / 'node.log'}", soft_wrap=True, markup=False)
+                console.print(f"torpor: {failure}; see {directory}/node*/node.log", soft_wrap=True, markup=False)
             nursery.cancel_scope.cancel()
 
 
 async def _demo(console: Console, directory: Path, result: Result, *, once: bool) -> None:
     began = time.perf_counter()
     key, digest = new_key()
-    settings = sections(directory, {digest: APP}, hibernation_timeout=HIBERNATION, log=directory / "node.log")
-    config = write_settings(directory / "node.yaml", settings)
-    console.print("starting a node …")
+    console.print(f"starting {NODES} nodes …")
+    settings = {"database": {"replication_factor": NODES}, "discovery": {"health_check_interval": "1s"}}
     ending = 0.0
-    async with spawned(config, "--found", data=directory / "data", stderr=None) as node:
-        client = httpx.AsyncClient(base_url=node.gateway, timeout=30.0, verify=False)  # noqa: S501 (plain HTTP on loopback)
+    async with spawned_cluster(directory, NODES, {digest: APP}, settings, hibernation_timeout=HIBERNATION) as nodes:
+        client = httpx.AsyncClient(timeout=30.0, verify=False)  # noqa: S501 (plain HTTP on loopback)
         client.headers["Authorization"] = f"Bearer {key}"
         async with client:
-            with console.status("waiting for its gateway …"):
-                await client.get("/healthz")
-            console.print(f"a node serves {node.gateway} after {time.perf_counter() - began:.1f} s (pid {node.pid})")
-            cluster = _write_cluster(directory, node, key)
-            walk = Walk(console, node, client, directory / "raw", load(config).rqlite.heartbeat_timeout)
+            with console.status("waiting for their gateways …"):
+                for node in nodes:
+                    await client.get(f"{node.gateway}/healthz")
+            took = time.perf_counter() - began
+            console.print(f"{NODES} nodes hear each other and serve after {took:.1f} s:")
+            for number, node in enumerate(nodes, 1):
+                line = f"  node {number}: {node.gateway}, pid {node.pid}, {node.status()['node_id']}"
+                console.print(line, soft_wrap=True, markup=False)
+            cluster = _write_cluster(directory, nodes, key)
+            heartbeat = load(directory / "node1" / "node.yaml").rqlite.heartbeat_timeout
+            walk = Walk(console, nodes, client, directory / "raw", heartbeat)
             result.held = await _walked(walk)
         console.print(_table(walk.steps, plain=not console.is_terminal))
         if not once:
-            _invite(console, node, key, cluster)
-            console.print("\nThe node stays up; Ctrl-C stops it.")
+            _invite(console, nodes, key, cluster)
+            console.print("\nThe nodes stay up; Ctrl-C stops them.")
             try:
-                code = await node.process.wait()
-                console.print(f"[bold red]the node ended by itself, exit code {code}[/]")
+                await _until_one_ends(console, nodes)
                 result.held = False
             except trio.Cancelled:
-                console.print("stopping the node and its children …")
+                console.print("stopping the nodes and their children …")
                 raise
         ending = time.perf_counter()
-    console.print(f"the node and its children are stopped ({time.perf_counter() - ending:.1f} s)")
+    console.print(f"the nodes and their children are stopped ({time.perf_counter() - ending:.1f} s)")
+
+
+async def _until_one_ends(console: Console, nodes: Sequence[SpawnedNode]) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def watch(number: int, node: SpawnedNode) -> None:
+            code = await node.process.wait()
+            console.print(f"[bold red]node {number} ended by itself, exit code {code}[/]")
+            nursery.cancel_scope.cancel()
+
+        for number, node in enumerate(nodes, 1):
+            nursery.start_soon(watch, number, node)
 
 
 async def _walked(walk: Walk) -> bool:
