@@ -28,14 +28,15 @@ NOT_ENTERED: Final = ("not-a-member", "stopping")
 class Errand(Query):
     """A query at a member's gateway, on behalf of the one that its client waits for at another's."""
 
-    __slots__ = ("asked", "member", "origin")
+    __slots__ = ("asked", "member", "origin", "others")
 
-    def __init__(self, asked: Query, origin: Hops, member: Machine) -> None:
+    def __init__(self, asked: Query, origin: Hops, member: Machine, others: tuple[effects.Hop, ...]) -> None:
         super().__init__(asked.client, asked.number, asked.value, asked.strong, asked.lasts, asked.begun)
         self.forwarded = True
         self.asked = asked
         self.origin = origin
         self.member = member
+        self.others = others
 
     def end(self, verdict: Verdict, detail: str, rows: list[int], count: int) -> None:
         """The answer goes back; over a link that is cut it never arrives."""
@@ -96,7 +97,7 @@ class Hops:
             self._schedule.after(2 * at, self._worker.do, self._refused, query, hops)
             return
         worker = accepting[between(self._chance, (0, len(accepting) - 1))]
-        errand = self._away[query] = Errand(query, self, member)
+        errand = self._away[query] = Errand(query, self, member, hops[1:])
         self._schedule.after(at, self._arrive, errand, worker)
         self._schedule.at(query.begun + timings.QUERY_TIMEOUT, self._worker.do, self._expire, errand)
 
@@ -139,7 +140,11 @@ class Hops:
             return  # its time was over
         del self._away[query]
         if verdict == "problem" and detail.startswith(NOT_ENTERED):
-            self._nowhere(query, detail)
+            self._avoid(errand.member.name)
+            if errand.others:
+                self._try(query, errand.others)
+            else:
+                self._nowhere(query, detail)
         else:
             if verdict != "ok":
                 self._known.pop(query.database, None)

@@ -64,7 +64,27 @@ class Forwarding:
     async def send(
         self, hops: tuple[Hop, ...], call: Call, name: str, statement: Read | Write, args: Arguments, deadline: float
     ) -> bytes:
-        """The JSON body of the answer, by ``deadline`` (loop time). Raises :class:`Refusal` and :class:`NotEntered`."""
+        """The JSON body of the answer, by ``deadline`` (loop time). A member that lets nothing in, since it stops or has lost its
+        replica, is not the last word: the next one is tried. Raises :class:`Refusal` and :class:`NotEntered`."""
+        left = list(hops)
+        while True:
+            hop, response = await self._post(left, call, name, statement, args, deadline)
+            if response.status == 200:
+                return response.body
+            refusal = _refusal(response, hop, isinstance(statement, Write))
+            entered = refusal.type not in _NOT_ENTERED
+            if refusal.status >= 500 or not entered:
+                self.hops.avoid(hop)
+            if entered:
+                raise refusal
+            left.remove(hop)
+            if not left:
+                raise NotEntered(refusal)
+
+    async def _post(
+        self, hops: list[Hop], call: Call, name: str, statement: Read | Write, args: Arguments, deadline: float
+    ) -> tuple[Hop, Response]:
+        """To the first of ``hops`` that can be reached, and what it says."""
         writes = isinstance(statement, Write)
         clock = asyncio.get_running_loop().time
         attempt = Attempt()
@@ -80,9 +100,7 @@ class Forwarding:
         self.in_flight += 1
         try:
             async with asyncio.timeout_at(deadline + _GRACE_S):
-                hop, response = await self.hops.post(
-                    hops, target, headers, body, _WIDER * self.config.result_bytes, attempt
-                )
+                return await self.hops.post(hops, target, headers, body, _WIDER * self.config.result_bytes, attempt)
         except Unreached as error:
             raise NotEntered(Refusal("unavailable", f"no member can be reached: {error.causes}")) from None
         except Broken as error:
@@ -96,12 +114,6 @@ class Forwarding:
             raise Refusal("query-timeout", detail, may_have_committed=writes and attempt.sent) from None
         finally:
             self.in_flight -= 1
-        if response.status == 200:
-            return response.body
-        refusal = _refusal(response, hop, writes)
-        if refusal.status >= 500:
-            self.hops.avoid(hop)
-        raise NotEntered(refusal) if refusal.type in _NOT_ENTERED else refusal
 
 
 def _refusal(response: Response, hop: Hop, writes: bool) -> Refusal:

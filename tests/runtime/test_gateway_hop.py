@@ -289,6 +289,19 @@ async def test_F86_a_member_that_is_gone_before_anything_was_sent_is_passed_over
         assert two.asks() == (1, 1)
 
 
+async def test_F54_a_member_that_lost_its_replica_lets_nothing_in_and_the_next_one_is_sent_to(
+    rqlited: Rqlited, certificates: list[Certificate]
+) -> None:
+    async with pair(certificates, rqlited.url) as two, gateway(certificate=certificates[2]) as third:
+        third.host.believe(None, (certificates[0].fingerprint,))
+        third.keeper.refuse = Problem("not-a-member", "its disk was lost")
+        async with two.outside.client() as client:
+            two.outside.keeper.hops[USERS] = [(third.hop, two.member.hop)]
+            assert (await post(client, "exec", sql="CREATE TABLE t (v)")).status_code == 200
+            assert two.asks() == (1, 1), "the node outside is not asked again"
+            assert len(third.keeper.of(Ask)) == 1
+
+
 async def test_F93_a_member_that_cannot_serve_is_tried_last_from_then_on(
     rqlited: Rqlited, certificates: list[Certificate]
 ) -> None:
