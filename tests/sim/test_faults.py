@@ -33,14 +33,21 @@ THREE = Scenario(
 )
 
 
+def _victim(verb: str, target: str) -> str:
+    """Who has clients at its gateway, or else who has none."""
+    return "n1" if verb == "repeat" or target == "worker" else "n3"
+
+
 def struck(verb: str, target: str) -> Scenario:
-    at = {"steal": 16, "fail": 16, "hang": 16, "repeat": 20}.get(verb, 6) * SECOND + SECOND // 2
+    at = {"steal": 16, "fail": 16, "hang": 16, "fill": 16, "remove": 16, "repeat": 20}.get(
+        verb, 6
+    ) * SECOND + SECOND // 2
     machines = evolve(THREE.machines, late=("n3",)) if verb == "start" else THREE.machines
     fault = Fault(
         verb,
         target,
         at,
-        "n1" if verb == "repeat" else "n3",
+        _victim(verb, target),
         "a/b" if verb in ("steal", "fail", "hang") else "",
         2 * SECOND,
         source="n2" if verb == "clone" else "",
@@ -61,7 +68,7 @@ def test_each_fault_is_told_and_changes_the_run(verb: str, target: str) -> None:
     assert len(told) == (2 if verb == "rollback" else 1)
     assert not any(line.because == "but there is none" for line in told)
     assert outcome.digest != undisturbed.digest
-    beside = [line for line in outcome.trace.lines if not line.startswith("n1 * " if verb == "repeat" else "n3 * ")]
+    beside = [line for line in outcome.trace.lines if not line.startswith(f"{_victim(verb, target)} * ")]
     # To be looked at changes nothing but the story.
     assert (beside == undisturbed.trace.lines) == (verb == "copy")
 
