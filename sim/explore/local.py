@@ -1,0 +1,240 @@
+"""One node of an explored world: the real ``protocol.node.Node``, run once for each (state, input) and remembered. The law kept here
+is the engine's purity: a step depends on nothing but the state and the input, so a world of a million states needs only
+as many real steps as there are different (state of one node, input) pairs; all others are looked up.
+
+Two states of a node are one when nothing that the engine may look at tells them apart. Times count from the node's own now, since the
+engine only ever compares times with each other; sets and mappings have no order; what is derived (hashes, decisions kept to be shown) is left
+out, and so are the numbers of probes and door generations, whose answers come within the step that asked. A field that is
+not named here is compared as it is: a new one can make states different that need not be, never the other way round.
+
+A node's state includes its durable rows, so that a crash is: forget the rest, boot from the rows. A crash between the effects of a
+step needs no state of its own: before the writes it is a crash before the step, after them it is one after it, whose messages never arrive.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import attrs
+
+from protocol import effects as fx
+from protocol import inputs as ip
+from protocol.chart import TableChart
+from protocol.clocks import Context
+from protocol.messages import Message
+from protocol.node import Config, Node
+from protocol.timers import Timers
+from sim.explore import laws
+from sim.laws import Violation
+
+TIMES: Final = frozenset({"ready_at", "last_used", "woken_at", "begun", "last_heard"})
+"""Fields that hold a moment on the node's own clock."""
+DERIVED: Final = frozenset({"config", "decisions", "hashes", "leaves", "root", "probes", "generation"})
+WORKER: Final = 1
+NEVER: Final = 10**13
+"""µs: the health interval of an explored node. Who was heard stays heard; who was not is a fact of the story."""
+
+_PICKLED: Final = copyreg.dispatch_table | {TableChart: lambda _chart: "TABLE"}
+
+
+class Life(NamedTuple):
+    """A node as it is between two steps: ``blob`` is the pickled engine, empty while the node is down."""
+
+    blob: bytes
+    now: int
+    boots: int
+    rows: Mapping[str, bytes]
+    deadline: int
+    """When its next timer expires, on its own clock; 0: none within the bounds."""
+    open: tuple[str, ...]
+    """Incarnations whose door is open here."""
+
+
+class Step(NamedTuple):
+    """What a step led to. ``sends``: the messages as bits; ``actions``: what the world has to do."""
+
+    after: int
+    sends: int
+    actions: tuple[fx.Action, ...]
+    events: tuple[laws.Event, ...]
+    decisions: tuple[fx.Decision, ...]
+    broken: Violation | None
+
+
+class Mail:
+    """All messages that were ever sent, a bit each. A message that is sent again is the same message."""
+
+    def __init__(self, peers: tuple[str, ...]) -> None:
+        self.peers = peers
+        self.all: list[tuple[int, int, Message]] = []
+        self.to = [0] * len(peers)
+        """For each node, the bits of all messages to it."""
+        self._bits: dict[tuple[int, int, Message], int] = {}
+
+    def bit(self, sender: int, to: int, message: Message) -> int:
+        key = (sender, to, message)
+        number = self._bits.get(key)
+        if number is None:
+            number = self._bits[key] = len(self.all)
+            self.all.append(key)
+            self.to[to] |= 1 << number
+        return 1 << number
+
+    def posted(self, sender: int, effects: fx.Effects) -> int:
+        bits = 0
+        for send in effects.sends:
+            if send.to in self.peers:
+                bits |= self.bit(sender, self.peers.index(send.to), send.message)
+        for message in effects.broadcasts:
+            for to in range(len(self.peers)):
+                if to != sender:
+                    bits |= self.bit(sender, to, message)
+        return bits
+
+
+class Lives:
+    """All states that any node was ever in, and all steps that were ever taken."""
+
+    def __init__(self, configs: tuple[Config, ...]) -> None:
+        self.configs = configs
+        self.mail = Mail(tuple(config.peer for config in configs))
+        self.all: list[Life] = []
+        self.idle: list[int] = []
+        """For each life, the messages (bits) that are known to change nothing in it."""
+        self.steps = 0
+        self._numbers: dict[Any, int] = {}
+        self._taken: dict[tuple[int, Any], Step] = {}
+
+    def down(self, node: int, boots: int, rows: Mapping[str, bytes]) -> int:
+        """A node that does not run: nothing but its rows."""
+        return self._number((node, boots, frozenset(rows.items())), Life(b"", 0, boots, rows, 0, ()))
+
+    def step(self, node: int, life: int, key: Any, make: Callable[[int], ip.Input]) -> Step:
+        """One input, ``make(now)``, into this node; ``key`` names it. Ports and doors answer at once."""
+        known = self._taken.get((life, key))
+        if known is None:
+            known = self._taken[life, key] = self._really(node, self.all[life], make)
+            self.steps += 1
+        return known
+
+    def boot(self, node: int, life: int, found: bool = False) -> Step:
+        was = self.all[life]
+        entropy = f"{self.configs[node].peer}:{was.boots}".encode().ljust(32, b".")
+        rows = tuple(sorted(was.rows.items()))
+        return self.step(node, life, "boot", lambda now: ip.Boot(now, entropy, rows, found))
+
+    def tick(self, node: int, life: int) -> Step:
+        deadline = self.all[life].deadline
+        return self.step(node, life, "tick", lambda _now: ip.Tick(deadline))
+
+    def _really(self, node: int, was: Life, make: Callable[[int], ip.Input]) -> Step:
+        engine: Node = pickle.loads(was.blob) if was.blob else Node(self.configs[node])  # noqa: S301 (our own bytes)
+        rows = dict(was.rows)
+        first = make(was.now)
+        queue: list[ip.Input] = [first]
+        if isinstance(first, ip.Boot):
+            queue.append(ip.WorkerJoined(first.now, WORKER))
+        sends = 0
+        actions: list[fx.Action] = []
+        events: list[laws.Event] = []
+        decisions: list[fx.Decision] = []
+        broken: Violation | None = None
+        while queue and broken is None:
+            given = queue.pop(0)
+            before = laws.glance(engine.state)
+            effects = fx.NOTHING
+            try:
+                effects = engine.step(given)
+                events += laws.watch(before, given, engine.state, effects)
+            except AssertionError as error:
+                broken = Violation("invariant", f"an assertion of the engine fails: {error}")
+            except Violation as violation:
+                broken = violation
+            for write in effects.writes:
+                if write.value is None:
+                    rows.pop(write.key, None)
+                else:
+                    rows[write.key] = write.value
+            sends |= self.mail.posted(node, effects)
+            decisions += effects.decisions
+            for action in effects.actions:
+                answer = at_once(node, action, given.now)
+                if answer is None:
+                    actions.append(action)
+                else:
+                    queue.append(answer)
+        after = self._intern(node, engine, first.now, was.boots + isinstance(first, ip.Boot), rows)
+        return Step(after, sends, tuple(actions), tuple(events), tuple(decisions), broken)
+
+    def _intern(self, node: int, engine: Node, now: int, boots: int, rows: dict[str, bytes]) -> int:
+        key = (node, boots, canonical(engine.state, now), frozenset(rows.items()))
+        number = self._numbers.get(key)
+        if number is not None:
+            return number
+        buffer = io.BytesIO()
+        pickler = pickle.Pickler(buffer, pickle.HIGHEST_PROTOCOL)
+        pickler.dispatch_table = _PICKLED
+        pickler.dump(engine)
+        deadline = engine.deadline
+        soon = deadline if deadline is not None and deadline < now + NEVER // 2 else 0
+        doors = tuple(sorted(hosted.incarnation for hosted in engine.state.hosted.values() if hosted.open))
+        return self._number(key, Life(buffer.getvalue(), now, boots, rows, soon, doors))
+
+    def _number(self, key: Any, life: Life) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self.all)
+            self.all.append(life)
+            self.idle.append(0)
+        return number
+
+
+def at_once(node: int, action: fx.Action, now: int) -> ip.Input | None:
+    """What answers within the same step: ports are always to be had, a worker without queries acknowledges its door."""
+    match action:
+        case fx.ReservePorts(ticket, http, raft):
+            own = 1000 * (node + 1) + ticket
+            return ip.PortsReserved(now, ticket, http or 20_000 + own, raft or 40_000 + own)
+        case fx.Door(incarnation=incarnation, generation=generation):
+            return ip.DoorAck(now, WORKER, incarnation, generation, 0)
+        case _:
+            return None
+
+
+def canonical(value: Any, now: int) -> Any:
+    """A hashable value that is equal for two states of a node exactly where the engine cannot tell them apart."""
+    if isinstance(value, Timers):
+        copy: Timers = pickle.loads(pickle.dumps(value))  # noqa: S301 (our own bytes)
+        order: list[tuple[int, tuple[str, str]]] = []
+        while (at := copy.deadline) is not None:
+            name = copy.expired(at)
+            assert name is not None
+            order.append((at - now, name))
+        return tuple(order)
+    if isinstance(value, Context):
+        return tuple(value.rows())
+    if isinstance(value, dict):
+        return tuple(sorted((key, canonical(one, now)) for key, one in value.items()))
+    if isinstance(value, set):
+        return frozenset(value)
+    if isinstance(value, list):
+        return tuple(canonical(one, now) for one in value)
+    if attrs.has(type(value)) and type(value).__hash__ is None:
+        return tuple(_field(one.name, getattr(value, one.name), now) for one in attrs.fields(type(value)))
+    return value
+
+
+def _field(name: str, value: Any, now: int) -> Any:
+    if name in DERIVED:
+        return None
+    if name in TIMES:
+        return value - now
+    if name == "asked":
+        return tuple(sorted((peer, at - now) for peer, at in value.items()))
+    if name == "probe":
+        return value[1]
+    return canonical(value, now)
