@@ -87,7 +87,8 @@ def watch(before: Glance, given: ip.Input, state: State, effects: fx.Effects) ->
         was = before.hosted.get(hosted.incarnation)
         if was is not None:
             events += _sleep(was, given, hosted, state)
-    for incarnation, record in state.records.items():
+    # What a booting node reads of its rows is no news.
+    for incarnation, record in () if isinstance(given, ip.Boot) else state.records.items():
         events += _written(before.records.get(incarnation), record, state)
     events += [Event("dropped", one.incarnation) for one in effects.broadcasts if isinstance(one, Dropped)]
     return events

@@ -131,8 +131,18 @@ class Lives:
         deadline = self.all[life].deadline
         return self.step(node, life, "tick", lambda _now: ip.Tick(deadline))
 
+    def engine(self, node: int, life: int) -> Node:
+        """A copy, that nothing done to it changes this life."""
+        return self._engine(node, self.all[life])
+
+    def _engine(self, node: int, life: Life) -> Node:
+        if not life.blob:
+            return Node(self.configs[node])
+        engine: Node = pickle.loads(life.blob)  # noqa: S301 (our own bytes)
+        return engine
+
     def _really(self, node: int, was: Life, make: Callable[[int], ip.Input]) -> Step:
-        engine: Node = pickle.loads(was.blob) if was.blob else Node(self.configs[node])  # noqa: S301 (our own bytes)
+        engine = self._engine(node, was)
         rows = dict(was.rows)
         first = make(was.now)
         queue: list[ip.Input] = [first]

@@ -8,16 +8,21 @@ it: its late messages are then the ones that were really sent.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+from attrs import evolve
 
 from protocol import inputs as ip
 from protocol.limits import SECOND
-from protocol.messages import Message
+from protocol.messages import Dropped, Message
 from protocol.node import Config, Node
-from sim.explore.local import NEVER, pickle
-from sim.explore.world import Action, Bounds, State, World
+from sim.explore.local import NEVER
+from sim.explore.world import Action, Bounds, World
 
-CLUSTER = "c"
-ENOUGH = Bounds(timers=1000, crashes=1000, failures=1000, direct=1000)
+CLUSTER: Final = "c"
+ENOUGH: Final = Bounds(timers=1000, crashes=1000, failures=1000, direct=1000)
+Lost = Callable[[int, int, Message], bool]
+NOTHING_LOST: Final[Lost] = lambda _from, _to, _message: False  # noqa: E731 (a default, named)
 
 
 class Stage:
@@ -54,22 +59,15 @@ class Stage:
 
     def query(self, node: int) -> None:
         """A client asks at this node."""
-        self._again(queries=(node,))
+        self.state = self.world.bounded(self.state, evolve(ENOUGH, queries=(node,)))
         self.do(Action("query", node))
-        self._again()
-
-    def _again(self, queries: tuple[int, ...] = ()) -> None:
-        bounds = Bounds(timers=1000, crashes=1000, failures=1000, direct=1000, queries=queries)
-        self.state = self.world.bounded(self.state, bounds)
 
     def meet(self, node: int, other: int) -> None:
         """``node`` tells ``other`` of itself: its heartbeat is under way."""
         peer = self.world.peers[other]
-        step = self.world.lives.step(
-            node, self.state.lives[node], ("connected", other), lambda now: ip.PeerConnected(now, peer)
+        self.state = self.world.given(
+            self.state, node, ("connected", other), lambda now: ip.PeerConnected(now, peer)
         )
-        lives = (*self.state.lives[:node], step.after, *self.state.lives[node + 1 :])
-        self.state = self.state._replace(lives=lives, sent=self.state.sent | step.sends)
 
     def hear(self, *pairs: tuple[int, int]) -> None:
         """(node, other): these heartbeats arrive, each twice, so that each also knows who is heard by whom."""
@@ -81,12 +79,14 @@ class Stage:
     def everyone(self) -> tuple[tuple[int, int], ...]:
         return tuple((a, b) for a in self.nodes for b in self.nodes if a != b)
 
-    def settle(self, lost: Callable[[int, int, Message], bool] = lambda _from, _to, _message: False) -> None:
-        """Everything that is under way arrives, oldest first, and every outcome that is due comes, until nothing is left. What is ``lost``
-        is gone."""
-        mail = self.world.lives.mail
+    def settle(self, lost: Lost = NOTHING_LOST) -> int:
+        """Everything that is under way arrives, oldest first, and every outcome that is due comes, until nothing is left; but what is
+        ``lost`` is gone. Returns all messages (bits) that were under way meanwhile."""
+        mail, passed = self.world.lives.mail, 0
         while True:
-            due = [one for one in self.world.rests[self.state.rest].due if self.world.can(self._rest, one)]
+            rest = self.world.rests[self.state.rest]
+            due = [one for one in rest.due if self.world.can(rest, one)]
+            passed |= self.state.sent
             if self.state.sent:
                 number = (self.state.sent & -self.state.sent).bit_length() - 1
                 self.state = self.state._replace(sent=self.state.sent & ~(1 << number))
@@ -96,29 +96,51 @@ class Stage:
             elif due:
                 self.do(Action("outcome", due[0].node, due[0]))
             else:
-                return
+                return passed
 
-    @property
-    def _rest(self):
-        return self.world.rests[self.state.rest]
+    def drop(self) -> None:
+        """What is under way is lost."""
+        self.state = self.state._replace(sent=0)
 
-    def drop(self, which: Callable[[int, int, Message], bool] = lambda _from, _to, _message: True) -> None:
-        """What is under way and meets this is lost."""
-        kept = 0
-        for number, message in enumerate(self.world.lives.mail.all):
-            if self.state.sent >> number & 1 and not which(*message):
-                kept |= 1 << number
-        self.state = self.state._replace(sent=kept)
+    def late(self, messages: int) -> None:
+        """These are under way too: late, or once more."""
+        self.state = self.state._replace(sent=self.state.sent | messages)
 
-    def look(self, node: int) -> Node:
-        """A copy of the node's engine, to be looked at."""
-        engine: Node = pickle.loads(self.world.lives.all[self.state.lives[node]].blob)  # noqa: S301 (our own bytes)
-        return engine
+    def deadline(self, node: int) -> None:
+        self.do(Action("deadline", node))
 
-    def until(self, node: int, there: Callable[[Node], bool]) -> None:
-        """The node's deadlines pass, one by one, until this holds."""
+    def until(self, node: int, there: Callable[[Node], bool], lost: Lost | None = NOTHING_LOST) -> None:
+        """The node's deadlines pass, one by one, until this holds. What follows arrives at once, but what is ``lost``; None: it is left
+        under way."""
         for _ in range(100):
             if there(self.look(node)):
                 return
-            self.do(Action("deadline", node))
-        raise AssertionError(f"{self.world.peers[node]} never came to where the story begins")
+            self.deadline(node)
+            if lost is not None:
+                self.settle(lost)
+        raise AssertionError(f"{self.world.peers[node]} never comes to where the story begins")
+
+    def pause(self, node: int) -> None:
+        """So long that it hears nobody any more; the others did not notice."""
+        later = self.world.lives.all[self.state.lives[node]].now + 4 * NEVER
+        self.state = self.world.given(self.state, node, "pause", lambda _now: ip.Tick(later))
+
+    def crash(self, node: int) -> None:
+        self.do(Action("crash", node))
+
+    def wipe(self, node: int) -> None:
+        self.state = self.world.wiped(self.state, node)
+
+    def drop_database(self, incarnation: str, nodes: tuple[int, ...]) -> None:
+        """These nodes are told that the database is dropped; its process ends."""
+        rest = self.world.rests[self.state.rest]
+        past = rest.past._replace(dropped=rest.past.dropped | {incarnation})
+        self.state = self.state._replace(rest=self.world.number(rest._replace(past=past)))
+        for node in nodes:
+            teller = nodes[0] if node != nodes[0] else nodes[1]
+            self.late(self.world.lives.mail.bit(teller, node, Dropped(incarnation)))
+        self.settle()
+
+    def look(self, node: int) -> Node:
+        """A copy of the node's engine, to be looked at."""
+        return self.world.lives.engine(node, self.state.lives[node])

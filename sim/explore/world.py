@@ -16,7 +16,7 @@ and no engine can tell apart are one (``sim.explore.local``); (3) resending is n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from attrs import evolve, frozen
@@ -36,13 +36,14 @@ NAME: Final = "users"
 @frozen
 class Bounds:
     """How often, along one path: deadlines that pass, crashes, outcomes that fail, writes past every gateway. ``queries``: the nodes at
-    which a client asks, once each."""
+    which a client asks, once each. ``silent``: nodes that do nothing at all."""
 
     timers: int = 0
     crashes: int = 0
     failures: int = 0
     direct: int = 0
     queries: tuple[int, ...] = ()
+    silent: tuple[int, ...] = ()
 
 
 class Due(NamedTuple):
@@ -127,6 +128,8 @@ class World:
         lives = self.lives
         for node, life in enumerate(state.lives):
             now = lives.all[life]
+            if node in left.silent:
+                continue
             if not now.blob:
                 yield Action("boot", node)
                 continue
@@ -195,6 +198,11 @@ class World:
                 return self._outcome(state, spent, action.which, False)
             case _:
                 raise AssertionError(action)
+
+    def given(self, state: State, node: int, key: Any, make: Callable[[int], ip.Input]) -> State:
+        """The next state after an input that no search gives; ``key`` names it."""
+        step = self.lives.step(node, state.lives[node], key, make)
+        return self._took(state, self.rests[state.rest], node, step)
 
     def _took(self, state: State, rest: Rest, node: int, step: Step) -> State:
         """The world after a step: what was sent, what it asked for and what that led to at once."""
