@@ -26,7 +26,7 @@ from sim.laws import Violation
 class Event(NamedTuple):
     """Something that concerns more than one node. ``epoch`` and ``index`` where they mean something."""
 
-    what: Literal["veto", "commit", "wrote", "acknowledged", "sealed", "dropped"]
+    what: Literal["veto", "commit", "wrote", "chosen", "acknowledged", "sealed", "dropped"]
     incarnation: str
     epoch: int = 0
     index: int = -1
@@ -134,6 +134,8 @@ def _written(was: Record | None, record: Record, state: State) -> list[Event]:
     events: list[Event] = []
     if epoch > 1:
         events.append(Event("wrote", incarnation, epoch))
+    if record.phase == "creating":
+        events.append(Event("chosen", incarnation, epoch, name=record.birth.internal))
     if record.phase == "active":
         events.append(Event("acknowledged", incarnation, epoch, name=record.birth.internal))
     if record.seal is not None and record.seal.epoch == epoch:

@@ -4,7 +4,7 @@ as many real steps as there are different (state of one node, input) pairs; all 
 
 Two states of a node are one when nothing that the engine may look at tells them apart. Times count from the node's own now, since the
 engine only ever compares times with each other; sets and mappings have no order; what is derived (hashes, decisions kept to be shown) is left
-out, and so are the numbers of probes and door generations, whose answers come within the step that asked. A field that is
+out, and so are the numbers of probes, door generations and port tickets, whose answers come within the step that asked. A field that is
 not named here is compared as it is: a new one can make states different that need not be, never the other way round.
 
 A node's state includes its durable rows, so that a crash is: forget the rest, boot from the rows. A crash between the effects of a
@@ -27,13 +27,14 @@ from protocol.chart import TableChart
 from protocol.clocks import Context
 from protocol.messages import Message
 from protocol.node import Config, Node
+from protocol.state import State
 from protocol.timers import Timers
 from sim.explore import laws
 from sim.laws import Violation
 
 TIMES: Final = frozenset({"ready_at", "last_used", "woken_at", "begun", "last_heard"})
 """Fields that hold a moment on the node's own clock."""
-DERIVED: Final = frozenset({"config", "decisions", "hashes", "leaves", "root", "probes", "generation"})
+DERIVED: Final = frozenset({"config", "decisions", "hashes", "leaves", "root", "probes", "generation", "tickets"})
 WORKER: Final = 1
 NEVER: Final = 10**13
 """µs: the health interval of an explored node. Who was heard stays heard; who was not is a fact of the story."""
@@ -207,44 +208,65 @@ def at_once(node: int, action: fx.Action, now: int) -> ip.Input | None:
     """What answers within the same step: ports are always to be had, a worker without queries acknowledges its door."""
     match action:
         case fx.ReservePorts(ticket, http, raft):
-            own = 1000 * (node + 1) + ticket
-            return ip.PortsReserved(now, ticket, http or 20_000 + own, raft or 40_000 + own)
+            return ip.PortsReserved(now, ticket, http or 20_001 + node, raft or 40_001 + node)
         case fx.Door(incarnation=incarnation, generation=generation):
             return ip.DoorAck(now, WORKER, incarnation, generation, 0)
         case _:
             return None
 
 
-def canonical(value: Any, now: int) -> Any:
+def canonical(state: State, now: int) -> Any:
     """A hashable value that is equal for two states of a node exactly where the engine cannot tell them apart."""
-    if isinstance(value, Timers):
-        copy: Timers = pickle.loads(pickle.dumps(value))  # noqa: S301 (our own bytes)
-        order: list[tuple[int, tuple[str, str]]] = []
+    tickets = {ticket: rank for rank, ticket in enumerate(sorted({*state.leases, *state.by_ticket}))}
+    return _Plain(now, tickets).of(state)
+
+
+class _Plain:
+    """Makes plain values: ``now`` is what times count from; tickets keep their order, not their numbers."""
+
+    def __init__(self, now: int, tickets: Mapping[int, int]) -> None:
+        self.now = now
+        self.tickets = tickets
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, Timers):
+            return self._timers(value)
+        if isinstance(value, Context):
+            return tuple(value.rows())
+        if isinstance(value, dict):
+            return tuple(sorted((key, self.of(one)) for key, one in value.items()))
+        if isinstance(value, set):
+            return frozenset(value)
+        if isinstance(value, list):
+            return tuple(self.of(one) for one in value)
+        if attrs.has(type(value)) and type(value).__hash__ is None:
+            return tuple(self._field(one.name, getattr(value, one.name)) for one in attrs.fields(type(value)))
+        return value
+
+    def _timers(self, timers: Timers) -> Any:
+        """In the order in which they expire."""
+        copy: Timers = pickle.loads(pickle.dumps(timers))  # noqa: S301 (our own bytes)
+        order: list[tuple[int, str, Any]] = []
         while (at := copy.deadline) is not None:
-            name = copy.expired(at)
-            assert name is not None
-            order.append((at - now, name))
+            expired = copy.expired(at)
+            assert expired is not None
+            kind, key = expired
+            order.append((at - self.now, kind, self.tickets.get(int(key)) if kind == "lease" else key))
         return tuple(order)
-    if isinstance(value, Context):
-        return tuple(value.rows())
-    if isinstance(value, dict):
-        return tuple(sorted((key, canonical(one, now)) for key, one in value.items()))
-    if isinstance(value, set):
-        return frozenset(value)
-    if isinstance(value, list):
-        return tuple(canonical(one, now) for one in value)
-    if attrs.has(type(value)) and type(value).__hash__ is None:
-        return tuple(_field(one.name, getattr(value, one.name), now) for one in attrs.fields(type(value)))
-    return value
 
-
-def _field(name: str, value: Any, now: int) -> Any:
-    if name in DERIVED:
-        return None
-    if name in TIMES:
-        return value - now
-    if name == "asked":
-        return tuple(sorted((peer, at - now) for peer, at in value.items()))
-    if name == "probe":
-        return value[1]
-    return canonical(value, now)
+    def _field(self, name: str, value: Any) -> Any:
+        if name in DERIVED:
+            return None
+        if name in TIMES:
+            return value - self.now
+        match name:
+            case "asked":
+                return tuple(sorted((peer, at - self.now) for peer, at in value.items()))
+            case "probe":
+                return value[1]
+            case "ticket":
+                return self.tickets[value]
+            case "leases" | "by_ticket":
+                return tuple(sorted((self.tickets[ticket], self.of(one)) for ticket, one in value.items()))
+            case _:
+                return self.of(value)

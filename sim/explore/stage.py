@@ -14,7 +14,7 @@ from attrs import evolve
 
 from protocol import inputs as ip
 from protocol.limits import SECOND
-from protocol.messages import Dropped, Message
+from protocol.messages import Dropped, Heartbeat, Message
 from protocol.node import Config, Node
 from sim.explore.local import NEVER
 from sim.explore.world import Action, Bounds, World
@@ -23,6 +23,8 @@ CLUSTER: Final = "c"
 ENOUGH: Final = Bounds(timers=1000, crashes=1000, failures=1000, direct=1000)
 Lost = Callable[[int, int, Message], bool]
 NOTHING_LOST: Final[Lost] = lambda _from, _to, _message: False  # noqa: E731 (a default, named)
+
+EVERYTHING: Final[Lost] = lambda _from, _to, _message: True  # noqa: E731
 
 
 class Stage:
@@ -98,9 +100,11 @@ class Stage:
             else:
                 return passed
 
-    def drop(self) -> None:
-        """What is under way is lost."""
-        self.state = self.state._replace(sent=0)
+    def drop(self, which: Lost = EVERYTHING) -> None:
+        """What is under way, or ``which`` of it, is lost."""
+        for number, message in enumerate(self.world.lives.mail.all):
+            if self.state.sent >> number & 1 and which(*message):
+                self.state = self.state._replace(sent=self.state.sent & ~(1 << number))
 
     def late(self, messages: int) -> None:
         """These are under way too: late, or once more."""
@@ -120,10 +124,16 @@ class Stage:
                 self.settle(lost)
         raise AssertionError(f"{self.world.peers[node]} never comes to where the story begins")
 
-    def pause(self, node: int) -> None:
-        """So long that it hears nobody any more; the others did not notice."""
-        later = self.world.lives.all[self.state.lives[node]].now + 4 * NEVER
-        self.state = self.world.given(self.state, node, "pause", lambda _now: ip.Tick(later))
+    def pause(self, node: int, hears: int) -> None:
+        """So long that it hears nobody any more but the one whose heartbeat it finds when it goes on; the others did not notice."""
+        self.drop()
+        self.meet(hears, node)
+        mail, later = self.world.lives.mail, self.world.lives.all[self.state.lives[node]].now + 4 * NEVER
+        sender, _to, beat = mail.all[self.state.sent.bit_length() - 1]
+        self.drop()
+        peer = self.world.peers[sender]
+        self.state = self.world.given(self.state, node, ("paused", hears), lambda _now: ip.Received(later, peer, beat))
+        self.drop(lambda _from, _to, message: isinstance(message, Heartbeat))
 
     def crash(self, node: int) -> None:
         self.do(Action("crash", node))

@@ -72,14 +72,9 @@ def paused_coordinator() -> Stage:
     """All are idle, and p1 is just hearing so. p2 and p3 have not heard p1 for a while: to them, p2 coordinates."""
     stage = idle()
     late = stage.under_way
-    stage.drop()
-    for node in (1, 2):
-        stage.pause(node)
-    stage.settle()
-    stage.hear((1, 2), (2, 1))
+    stage.pause(1, 2)
+    stage.pause(2, 1)
     stage.late(late)
-    for node in (1, 2):
-        stage.deadline(node)
     return stage
 
 
@@ -88,12 +83,11 @@ def two_creators() -> Stage:
     stage = Stage(5, 1)
     stage.boot(*stage.nodes)
     stage.hear(*stage.everyone())
-    stage.pause(0)
-    stage.pause(2)
-    three = (0, 1, 2)
-    stage.pause(1)
-    stage.settle()
-    stage.hear(*((a, b) for a in three for b in three if a != b and (a, b) != (0, 1)))
+    stage.pause(0, 1)
+    stage.hear((2, 0))
+    stage.pause(2, 0)
+    stage.hear((1, 2))
+    stage.pause(1, 2)
     stage.drop()
     return stage
 
@@ -122,9 +116,8 @@ def wiped() -> Stage:
     stage.drop()
     stage.crash(2)
     stage.wipe(2)
-    stage.pause(3)
-    stage.pause(4)
-    stage.drop()
+    stage.pause(3, 4)
+    stage.pause(4, 3)
     stage.boot(2)
     stage.drop()
     three = (2, 3, 4)

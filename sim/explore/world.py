@@ -61,8 +61,9 @@ class Past(NamedTuple):
     operations: frozenset[tuple[str, int, int]] = frozenset()
     """(incarnation, epoch, node that acted in it)."""
     vetoes: frozenset[tuple[int, str, int]] = frozenset()
+    chosen: frozenset[tuple[str, str]] = frozenset()
+    """(name, incarnation): a majority of the known nodes had stored its birth."""
     acknowledged: frozenset[tuple[str, str]] = frozenset()
-    """(name, incarnation)."""
     dropped: frozenset[str] = frozenset()
     founded: frozenset[str] = frozenset()
 
@@ -262,10 +263,6 @@ class World:
         past = rest.past
         if start.incarnation in past.founded:
             raise Violation("P12", f"{self.peers[node]} founds the Raft group of {start.incarnation} once more")
-        for name, other in sorted(past.acknowledged):
-            if name == start.internal and other not in past.dropped:
-                because = f"{self.peers[node]} founds {start.incarnation}, an empty database, and {other} lives"
-                raise Violation("P61", f"{because}: a name that exists is made anew (F14)")
         return rest._replace(past=past._replace(founded=past.founded | {start.incarnation}))
 
     def _outcome(self, state: State, rest: Rest, due: Due, well: bool) -> State:
@@ -353,11 +350,16 @@ class World:
                         if (one, when) == (incarnation, epoch) and who != node:
                             raise Violation("P1", f"both {self.peers[who]} and {me} act under epoch {epoch}")
                     past = past._replace(operations=past.operations | {(incarnation, epoch, node)})
-                case "acknowledged":
-                    for name, other in sorted(past.acknowledged):
+                case "chosen" | "acknowledged":
+                    for name, other in sorted(past.chosen):
                         if name == event.name and other != incarnation and other not in past.dropped:
-                            raise Violation("P10", f"{me} acknowledges {incarnation}, and {other} of that name lives")
-                    past = past._replace(acknowledged=past.acknowledged | {(event.name, incarnation)})
+                            made = f"{me} has a majority for {incarnation}"
+                            if (name, other) in past.acknowledged:
+                                raise Violation("F14", f"{made}, an empty database, and {other} of that name lives")
+                            raise Violation("P10", f"{made}, and {other} of that name has had one before")
+                    past = past._replace(chosen=past.chosen | {(event.name, incarnation)})
+                    if event.what == "acknowledged":
+                        past = past._replace(acknowledged=past.acknowledged | {(event.name, incarnation)})
                 case "dropped":
                     if any(one == incarnation for _, one in past.acknowledged) and incarnation not in past.dropped:
                         raise Violation("P12", f"{me} drops {incarnation}, which was acknowledged, as if it never was")
