@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import Final
 
 from attrs import fields
 
@@ -15,7 +16,7 @@ from sim.explore.tale import told
 from sim.explore.world import Bounds
 
 Say = Callable[[str], None]
-STATES = 60_000
+STATES: Final = 100_000
 """States of one search, unless the command says otherwise."""
 
 

@@ -1,223 +1,98 @@
-"""Every safeguard has a proof: with the safeguard switched off, the test that is named beside it fails.
+"""Every safeguard has a proof: with the safeguard switched off, the test that is named beside it fails, or the story that names its law
+is broken when it is explored (``tests/sim/test_explore.py``).
 
-A switch replaces one function of the engine for the length of one test; production code carries none. A row here that
-stops failing means that its test proves nothing any more, or that the safeguard is kept twice.
+The switches are in ``sim/safeguards.py``; production code carries none. A row here that stops failing means that its test proves
+nothing any more, or that the safeguard is kept twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Final
 
 import pytest
 
-from protocol import coordination, promises
-from protocol.clocks import Context
-from protocol.inputs import Tick
-from protocol.lifecycle import boot, doors, outcomes, process, sleep, wake
-from protocol.lifecycle.orders import Subject
-from protocol.node import _MESSAGES, _TIMERS, Node
-from protocol.state import State
-from protocol.timers import Timers
-from protocol.turn import Turn
+from sim.explore.stories import STORIES
+from sim.safeguards import SAFEGUARDS, Safeguard, without
 from tests.protocol import test_directory, test_lifecycle, test_names, test_promises
 
-Patch = pytest.MonkeyPatch
-true = property(lambda _self: True)
-
-
-def write_nothing(prefix: str) -> Callable[[Patch], None]:
-    def switch(patch: Patch) -> None:
-        write = Turn.write
-
-        def forgetful(turn: Turn, key: str, row: Any) -> None:
-            if not key.startswith(prefix):
-                write(turn, key, row)
-
-        patch.setattr(Turn, "write", forgetful)
-
-    return switch
-
-
-def look_before_expiring(patch: Patch) -> None:
-    step, expired = Node.step, Timers.expired
-    ticking: list[bool] = []
-    patch.setattr(Timers, "expired", lambda timers, now: expired(timers, now) if ticking[-1] else None)
-
-    def lazy(node: Node, input: Any) -> Any:
-        ticking.append(type(input) is Tick)
-        return step(node, input)
-
-    patch.setattr(Node, "step", lazy)
-
-
-def any_counter(patch: Patch) -> None:
-    sample = sleep.on_vote_sample
-
-    def trusting(turn: Turn, hosted: Any, probed: Any) -> None:
-        hosted.counter = probed.counter
-        sample(turn, hosted, probed)
-
-    patch.setattr(sleep, "on_vote_sample", trusting)
-
-
-def blind_to_direct_clients(patch: Patch) -> None:
-    sample = sleep.on_idle_sample
-
-    def blind(turn: Turn, hosted: Any, probed: Any) -> None:
-        hosted.used_since_sample = True
-        sample(turn, hosted, probed)
-
-    patch.setattr(sleep, "on_idle_sample", blind)
-
-
-def any_run(patch: Patch) -> None:
-    patch.setattr(outcomes, "_current", lambda turn, outcome: turn.state.hosted.get(outcome.incarnation))
-
-
-def any_sleep(patch: Patch) -> None:
-    intent = wake.on_intent
-
-    def forgiving(turn: Turn, sender: str, message: Any) -> None:
-        hosted = turn.state.hosted.get(message.incarnation)
-        if hosted is not None:
-            message = type(message)(message.incarnation, hosted.sleep_epoch)
-        intent(turn, sender, message)
-
-    patch.setitem(_MESSAGES, type_of("WakeIntent"), forgiving)
-
-
-def type_of(name: str) -> type:
-    return next(kind for kind in _MESSAGES if kind.__name__ == name)
-
-
-def always_new_address(patch: Patch) -> None:
-    patch.setattr(coordination, "seek", lambda turn, hosted, _purpose: process.launch(turn, hosted, "restart"))
-
-
-def resume_unacknowledged(patch: Patch) -> None:
-    resume = boot._resume
-
-    def careless(turn: Turn, records: list[Any], *rest: Any) -> None:
-        resume(turn, [record.at(record.version._replace(sequence=9), "active") for record in records], *rest)
-
-    patch.setattr(boot, "_resume", careless)
-
-
-def set_to(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
-    return lambda patch: patch.setattr(owner, name, value)
-
-
-ABLATIONS: list[tuple[str, Callable[[Patch], None], Callable[[], None]]] = [
-    (
-        "P1 a second coordinator is promised the same epoch",
-        set_to(promises, "promise", lambda *_: True),
-        test_promises.test_P1_an_epoch_is_promised_to_the_first_that_asks,
+PROOFS: Final[dict[str, Callable[[], None]]] = {
+    "P1 a second coordinator is promised the same epoch": (
+        test_promises.test_P1_an_epoch_is_promised_to_the_first_that_asks
     ),
-    (
-        "P1 a promise is not durable",
-        write_nothing("promise/"),
-        test_promises.test_P1_a_promise_survives_its_process,
+    "P1 a promise is not durable": (
+        test_promises.test_P1_a_promise_survives_its_process
     ),
-    (
-        "P3 a veto spends nothing",
-        set_to(promises, "spend", lambda *_: None),
-        test_lifecycle.test_F41_a_query_during_the_drain_vetoes_and_is_served_at_once,
+    "P3 a veto spends nothing": (
+        test_lifecycle.test_F41_a_query_during_the_drain_vetoes_and_is_served_at_once
     ),
-    (
-        "P5 a spent epoch is written in",
-        set_to(promises, "next_version", lambda _turn, hosted, epoch: hosted.record.version._replace(epoch=epoch)),
-        test_promises.test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used,
+    "P5 a spent epoch is written in": (
+        test_promises.test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used
     ),
-    (
-        "P7 messages are looked at before deadlines",
-        look_before_expiring,
-        test_lifecycle.test_P7_deadlines_expire_before_the_input_is_looked_at,
+    "P7 messages are looked at before deadlines": (
+        test_lifecycle.test_P7_deadlines_expire_before_the_input_is_looked_at
     ),
-    (
-        "P11 the founder starts before its birth is durable",
-        write_nothing("name/"),
-        test_lifecycle.test_P11_birth_promise_and_record_are_durable_before_the_founder_starts,
+    "P11 the founder starts before its birth is durable": (
+        test_lifecycle.test_P11_birth_promise_and_record_are_durable_before_the_founder_starts
     ),
-    (
-        "P12 an unacknowledged birth is resumed",
-        resume_unacknowledged,
-        test_lifecycle.test_P12_an_unacknowledged_birth_is_dropped_at_boot,
+    "P12 an unacknowledged birth is resumed": (
+        test_lifecycle.test_P12_an_unacknowledged_birth_is_dropped_at_boot
     ),
-    (
-        "P20 the context is forgotten",
-        set_to(Context, "__contains__", lambda _self, _dot: False),
-        test_directory.test_F26_F31_what_was_dropped_never_comes_back,
+    "P20 the context is forgotten": (
+        test_directory.test_F26_F31_what_was_dropped_never_comes_back
     ),
-    (
-        "P30 the vote does not wait for the workers",
-        set_to(doors, "drained", lambda _turn, hosted: not hosted.open),
-        test_lifecycle.test_P30_F56_no_vote_before_every_worker_acknowledged_this_generation,
+    "P30 the vote does not wait for the workers": (
+        test_lifecycle.test_P30_F56_no_vote_before_every_worker_acknowledged_this_generation
     ),
-    (
-        "P31 the last look at the counters is left out",
-        any_counter,
-        test_lifecycle.test_P31_a_request_counted_while_the_door_was_closing_is_a_veto,
+    "P31 the last look at the counters is left out": (
+        test_lifecycle.test_P31_a_request_counted_while_the_door_was_closing_is_a_veto
     ),
-    (
-        "P32 any commit is obeyed",
-        set_to(Subject, "vote_is_highest_promise", true),
-        test_promises.test_P32_a_commit_without_this_processs_vote_stops_nobody,
+    "P32 any commit is obeyed": (
+        test_promises.test_P32_a_commit_without_this_processs_vote_stops_nobody
     ),
-    (
-        "P40 an intent ends any sleep",
-        any_sleep,
-        test_promises.test_P40_an_intent_for_another_sleep_is_void,
+    "P40 an intent ends any sleep": (
+        test_promises.test_P40_an_intent_for_another_sleep_is_void
     ),
-    (
-        "P41 a start does not wait for the exit",
-        set_to(Subject, "exit_observed", true),
-        test_lifecycle.test_F41_P32_P41_a_query_after_sigterm_starts_once_the_exit_is_observed,
+    "P41 a start does not wait for the exit": (
+        test_lifecycle.test_F41_P32_P41_a_query_after_sigterm_starts_once_the_exit_is_observed
     ),
-    (
-        "P42 a changed address needs no promise",
-        always_new_address,
-        test_lifecycle.test_F47_P42_a_taken_raft_port_is_replaced_under_a_promised_epoch,
+    "P42 a changed address needs no promise": (
+        test_lifecycle.test_F47_P42_a_taken_raft_port_is_replaced_under_a_promised_epoch
     ),
-    (
-        "F2 leases do not end",
-        lambda patch: patch.setitem(_TIMERS, "lease", lambda _turn, _key: None),
-        test_lifecycle.test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease,
+    "F2 leases do not end": (
+        test_lifecycle.test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease
     ),
-    (
-        "F6 nothing counts against max_databases",
-        set_to(State, "load", lambda _self: 0),
-        test_lifecycle.test_F6_offers_in_flight_count_against_max_databases,
+    "F6 nothing counts against max_databases": (
+        test_lifecycle.test_F6_offers_in_flight_count_against_max_databases
     ),
-    (
-        "F40 direct clients are not noticed",
-        blind_to_direct_clients,
-        test_lifecycle.test_F40_requests_that_no_door_saw_keep_it_awake,
+    "F40 direct clients are not noticed": (
+        test_lifecycle.test_F40_requests_that_no_door_saw_keep_it_awake
     ),
-    (
-        "F45 outcomes of older runs count",
-        any_run,
-        test_lifecycle.test_F45_outcomes_of_an_older_run_change_nothing,
+    "F45 outcomes of older runs count": (
+        test_lifecycle.test_F45_outcomes_of_an_older_run_change_nothing
     ),
-    (
-        "F46 a failed start is not retried",
-        set_to(process, "again_later", lambda _turn, _hosted: None),
-        test_lifecycle.test_F60_one_that_keeps_dying_waits_longer_each_time,
+    "F46 a failed start is not retried": (
+        test_lifecycle.test_F60_one_that_keeps_dying_waits_longer_each_time
     ),
-    (
-        "R3 underscores are not doubled",
-        set_to(test_names.DatabaseName, "internal", property(lambda name: f"{name.app}_{name.name}")),
-        test_names.test_R3_the_classic_collision,
+    "R3 underscores are not doubled": (
+        test_names.test_R3_the_classic_collision
     ),
-]
+}
+"""What a safeguard is called → the test that fails without it."""
 
 
-@pytest.mark.parametrize(("safeguard", "switch_off", "proof"), ABLATIONS, ids=[row[0] for row in ABLATIONS])
-def test_a_safeguard_switched_off_is_caught(
-    safeguard: str, switch_off: Callable[[Patch], None], proof: Callable[[], None], monkeypatch: Patch
-) -> None:
+@pytest.mark.parametrize("safeguard", [one for one in SAFEGUARDS if str(one) in PROOFS], ids=str)
+def test_a_safeguard_switched_off_is_caught(safeguard: Safeguard) -> None:
+    proof = PROOFS[str(safeguard)]
     proof()
-    with monkeypatch.context() as patch:
-        switch_off(patch)
-        with pytest.raises((AssertionError, StopIteration, KeyError, ValueError)):
-            proof()
+    with without(safeguard), pytest.raises((AssertionError, StopIteration, KeyError, ValueError)):
+        proof()
+    proof()
+
+
+def test_each_safeguard_has_a_proof() -> None:
+    names = [str(one) for one in SAFEGUARDS]
+    assert len(names) == len(set(names))
+    assert PROOFS.keys() <= set(names)
+    explored = {law for story in STORIES for law in story.laws}
+    assert [str(one) for one in SAFEGUARDS if str(one) not in PROOFS and one.law not in explored] == []
