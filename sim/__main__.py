@@ -167,8 +167,12 @@ def _parser() -> argparse.ArgumentParser:
 
     search = commands.add_parser("explore", help="search all message orders, losses and a crash of small stories")
     search.add_argument("stories", nargs="*", metavar="STORY", help="which (all)")
-    search.add_argument("--without", action="append", default=[], metavar="LAW", help="switch its safeguards off, e.g. P31")
-    search.add_argument("--depth", type=_positive, metavar="N", help="actions from the beginning, instead of the story's own")
+    search.add_argument(
+        "--without", action="append", default=[], metavar="LAW", help="switch its safeguards off, e.g. P31"
+    )
+    search.add_argument(
+        "--depth", type=_positive, metavar="N", help="actions from the beginning, instead of the story's own"
+    )
     search.add_argument("--states", type=_positive, default=command.STATES, help=f"of each search ({command.STATES})")
     search.add_argument("--jobs", type=_positive, default=1, help="processes, a story each (1)")
     search.set_defaults(run=_explore)

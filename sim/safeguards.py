@@ -7,7 +7,7 @@ A switch takes away what keeps the law in the engine, no more. What then goes wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
@@ -16,22 +16,22 @@ from attrs import evolve, frozen
 
 from protocol import coordination, ids, node, promises
 from protocol.clocks import Context
-from protocol.inputs import Boot, Probed, Tick
+from protocol.inputs import Boot, InstanceExited, InstanceReady, Probed, Snapshotted, Tick
 from protocol.lifecycle import boot, creation, doors, offers, outcomes, process, sleep, wake
 from protocol.lifecycle.orders import Subject
 from protocol.messages import CreateRequest, SleepReport, SleepVote, StoreBirth, WakeIntent
-from protocol.records import Record
+from protocol.records import Record, Version
 from protocol.rows import NamePromise
 from protocol.state import Hosted, State
 from protocol.suspicion import majority
-from protocol.timers import Timers
+from protocol.timers import Name, Timers
 from protocol.turn import Turn
 
 Switch = AbstractContextManager[Any]
 
-MESSAGES: Final[dict[type, Any]] = node._MESSAGES  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 (the tables stay the engine's own)
-INPUTS: Final[dict[type, Any]] = node._INPUTS  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-TIMERS: Final[dict[str, Any]] = node._TIMERS  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+MESSAGES: Final[dict[type, Any]] = node._MESSAGES  # pyright: ignore[reportPrivateUsage]
+INPUTS: Final[dict[type, Any]] = node._INPUTS  # pyright: ignore[reportPrivateUsage]
+TIMERS: Final[dict[str, Any]] = node._TIMERS  # pyright: ignore[reportPrivateUsage]
 
 
 @frozen
@@ -47,7 +47,7 @@ class Safeguard:
 
 
 @contextmanager
-def without(*safeguards: Safeguard) -> Iterator[None]:
+def without(*safeguards: Safeguard) -> Generator[None]:
     """The engine without these, and with them again afterwards."""
     with ExitStack() as stack:
         for safeguard in safeguards:
@@ -79,7 +79,7 @@ def _write_nothing(prefix: str) -> Callable[[], Switch]:
 
 
 @contextmanager
-def _look_before_expiring() -> Iterator[None]:
+def _look_before_expiring() -> Generator[None]:
     step, expired = node.Node.step, Timers.expired
     ticking: list[bool] = []
 
@@ -87,8 +87,11 @@ def _look_before_expiring() -> Iterator[None]:
         ticking.append(type(given) is Tick)
         return step(engine, given)
 
+    def expired_by_tick(timers: Timers, now: int) -> Name | None:
+        return expired(timers, now) if ticking[-1] else None
+
     with (
-        patch.object(Timers, "expired", lambda timers, now: expired(timers, now) if ticking[-1] else None),
+        patch.object(Timers, "expired", expired_by_tick),
         patch.object(node.Node, "step", lazy),
     ):
         yield
@@ -112,7 +115,7 @@ def _store_any_birth(turn: Turn, sender: str, message: StoreBirth) -> None:
 
 
 def _resume_unacknowledged() -> Switch:
-    resume = boot._resume  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+    resume = boot._resume  # pyright: ignore[reportPrivateUsage]
 
     def careless(turn: Turn, records: list[Record], *rest: Any) -> None:
         resume(turn, [record.at(record.version._replace(sequence=9), "active") for record in records], *rest)
@@ -145,7 +148,7 @@ def _commit_by_majority(turn: Turn, incarnation: str) -> None:
 
 
 @contextmanager
-def _veto_forbids_nothing() -> Iterator[None]:
+def _veto_forbids_nothing() -> Generator[None]:
     with patch.dict(MESSAGES, {SleepVote: _overhear_vetoes}), patch.dict(TIMERS, {"votes": _commit_by_majority}):
         yield
 
@@ -180,16 +183,52 @@ def _create_at_once(turn: Turn, given: Boot) -> None:
     turn.state.listening = False
 
 
-_TRUE: Final = property(lambda _self: True)
+def _launch_at_once(turn: Turn, hosted: Hosted, _purpose: str) -> None:
+    process.launch(turn, hosted, "restart")
+
+
+def _version_in(_turn: Turn, hosted: Hosted, epoch: int) -> Version:
+    return hosted.record.version._replace(epoch=epoch)
+
+
+def _drained(_turn: Turn, hosted: Hosted) -> bool:
+    return not hosted.open
+
+
+def _of_any_run(turn: Turn, outcome: InstanceReady | InstanceExited | Probed | Snapshotted) -> Hosted | None:
+    return turn.state.hosted.get(outcome.incarnation)
+
+
+def _one_underscore(name: ids.DatabaseName) -> str:
+    return f"{name.app}_{name.name}"
+
+
+def _true(*_: object) -> bool:
+    return True
+
+
+def _false(*_: object) -> bool:
+    return False
+
+
+def _none(*_: object) -> int:
+    return 0
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+_TRUE: Final = property(_true)
 
 SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
-    Safeguard("P1", "a second coordinator is promised the same epoch", _set(promises, "promise", lambda *_: True)),
+    Safeguard("P1", "a second coordinator is promised the same epoch", _set(promises, "promise", _true)),
     Safeguard("P1", "a promise is not durable", _write_nothing("promise/")),
-    Safeguard("P3", "a veto spends nothing", _set(promises, "spend", lambda *_: None)),
+    Safeguard("P3", "a veto spends nothing", _set(promises, "spend", _nothing)),
     Safeguard(
         "P5",
         "a spent epoch is written in",
-        _set(promises, "next_version", lambda _turn, hosted, epoch: hosted.record.version._replace(epoch=epoch)),
+        _set(promises, "next_version", _version_in),
     ),
     Safeguard("P7", "messages are looked at before deadlines", _look_before_expiring),
     Safeguard(
@@ -199,10 +238,8 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     ),
     Safeguard("P11", "the founder starts before its birth is durable", _write_nothing("name/")),
     Safeguard("P12", "an unacknowledged birth is resumed", _resume_unacknowledged),
-    Safeguard("P20", "the context is forgotten", _set(Context, "__contains__", lambda _self, _dot: False)),
-    Safeguard(
-        "P30", "the vote does not wait for the workers", _set(doors, "drained", lambda _turn, hosted: not hosted.open)
-    ),
+    Safeguard("P20", "the context is forgotten", _set(Context, "__contains__", _false)),
+    Safeguard("P30", "the vote does not wait for the workers", _set(doors, "drained", _drained)),
     Safeguard("P31", "the last look at the counters is left out", _any_counter),
     Safeguard("P31", "a veto forbids nothing, and a majority is enough", _veto_forbids_nothing),
     Safeguard("P32", "any commit is obeyed", _set(Subject, "vote_is_highest_promise", _TRUE)),
@@ -212,21 +249,23 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard(
         "P42",
         "a changed address needs no promise",
-        _set(coordination, "seek", lambda turn, hosted, _purpose: process.launch(turn, hosted, "restart")),
+        _set(coordination, "seek", _launch_at_once),
     ),
-    Safeguard("P61", "a node that has just started creates at once", lambda: patch.dict(INPUTS, {Boot: _create_at_once})),
-    Safeguard("F2", "leases do not end", lambda: patch.dict(TIMERS, {"lease": lambda _turn, _key: None})),
-    Safeguard("F6", "nothing counts against max_databases", _set(State, "load", lambda _self: 0)),
+    Safeguard(
+        "P61", "a node that has just started creates at once", lambda: patch.dict(INPUTS, {Boot: _create_at_once})
+    ),
+    Safeguard("F2", "leases do not end", lambda: patch.dict(TIMERS, {"lease": _nothing})),
+    Safeguard("F6", "nothing counts against max_databases", _set(State, "load", _none)),
     Safeguard("F40", "direct clients are not noticed", _blind_to_direct_clients),
     Safeguard(
         "F45",
         "outcomes of older runs count",
-        _set(outcomes, "_current", lambda turn, outcome: turn.state.hosted.get(outcome.incarnation)),
+        _set(outcomes, "_current", _of_any_run),
     ),
-    Safeguard("F46", "a failed start is not retried", _set(process, "again_later", lambda _turn, _hosted: None)),
+    Safeguard("F46", "a failed start is not retried", _set(process, "again_later", _nothing)),
     Safeguard(
         "R3",
         "underscores are not doubled",
-        _set(ids.DatabaseName, "internal", property(lambda name: f"{name.app}_{name.name}")),
+        _set(ids.DatabaseName, "internal", property(_one_underscore)),
     ),
 )

@@ -40,13 +40,17 @@ def chosen(names: Sequence[str], laws: Sequence[str]) -> tuple[Story, ...]:
 
 
 def explore(
-    story: Story, laws: Sequence[str] = (), depth: int | None = None, states: int = STATES, say: Say = lambda _text: None
+    story: Story,
+    laws: Sequence[str] = (),
+    depth: int | None = None,
+    states: int = STATES,
+    say: Say = lambda _text: None,
 ) -> tuple[bool, list[str]]:
     """Search one story; whether a law was broken, and the lines that tell of it."""
     lines = [f"{story.name}: {story.title}"]
-    for off in (one for law in laws for one in safeguards.of(law)):
-        lines.append(f"  without {off}")
-    with safeguards.without(*(one for law in laws for one in safeguards.of(law))):
+    gone = [one for law in laws for one in safeguards.of(law)]
+    lines += [f"  without {safeguard}" for safeguard in gone]
+    with safeguards.without(*gone):
         for bounds, deep in story.bounds:
             stage = story.begin()
             start = stage.world.bounded(stage.state, bounds)

@@ -7,14 +7,18 @@ voter leads. Every value is frozen: a world has one for each incarnation.
 
 from __future__ import annotations
 
+from typing import Final, TypeVar
+
 from attrs import evolve, frozen
 
-NOTHING = -1
+T = TypeVar("T")
+
+NOTHING: Final = -1
 """No data here, or a database file that does not hold all of it without its WAL."""
-AWAKE = -2
+AWAKE: Final = -2
 
 
-def _put(values: tuple[int, ...], at: int, value: int) -> tuple[int, ...]:
+def _put(values: tuple[T, ...], at: int, value: T) -> tuple[T, ...]:
     return (*values[:at], value, *values[at + 1 :])
 
 
@@ -37,9 +41,7 @@ class Group:
     @classmethod
     def of(cls, incarnation: str, nodes: int) -> Group:
         nothing = (NOTHING,) * nodes
-        return cls(
-            incarnation, (0,) * nodes, ("",) * nodes, frozenset(), nothing, nothing, nothing, (0,) * nodes
-        )
+        return cls(incarnation, (0,) * nodes, ("",) * nodes, frozenset(), nothing, nothing, nothing, (0,) * nodes)
 
     @property
     def quorum(self) -> bool:
@@ -71,9 +73,7 @@ class Group:
         """Acknowledged by ``node``'s process."""
         log = self.log + 1
         applied = tuple(log if run and has >= 0 else has for run, has in zip(self.runs, self.applied, strict=True))
-        return evolve(
-            self, log=log, applied=applied, counters=_put(self.counters, node, self.counters[node] + 1)
-        )
+        return evolve(self, log=log, applied=applied, counters=_put(self.counters, node, self.counters[node] + 1))
 
     def fold(self, node: int) -> Group:
         return evolve(self, folded=_put(self.folded, node, self.applied[node]))
@@ -82,9 +82,7 @@ class Group:
         """The process is gone."""
         whole = clean and self.folded[node] == self.applied[node]
         rested = self.folded[node] if whole else NOTHING
-        return evolve(
-            self, runs=_put(self.runs, node, 0), rested=_put(self.rested, node, rested)
-        )
+        return evolve(self, runs=_put(self.runs, node, 0), rested=_put(self.rested, node, rested))
 
     def wipe(self, node: int) -> Group:
         """The disk is gone."""

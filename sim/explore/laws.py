@@ -24,12 +24,12 @@ from sim.laws import Violation
 
 
 class Event(NamedTuple):
-    """Something that concerns more than one node. ``epoch`` and ``index`` where they mean something."""
+    """Something that concerns more than one node. ``epoch`` and ``applied`` where they mean something."""
 
     what: Literal["veto", "commit", "wrote", "chosen", "acknowledged", "sealed", "dropped"]
     incarnation: str
     epoch: int = 0
-    index: int = -1
+    applied: int = -1
     name: str = ""
 
 
@@ -70,9 +70,7 @@ def glance(state: State) -> Glance:
 def _gone(state: State) -> frozenset[Dot]:
     """Births that this node has seen and holds no record of."""
     living = {record.birth.dot for record in state.records.values()}
-    seen = (
-        Dot(row.store, n) for row in state.context.rows() for n in (*range(1, row.upto + 1), *row.beyond)
-    )
+    seen = (Dot(row.store, n) for row in state.context.rows() for n in (*range(1, row.upto + 1), *row.beyond))
     return frozenset(seen) - living
 
 

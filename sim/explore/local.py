@@ -17,7 +17,7 @@ import copyreg
 import io
 import pickle
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import attrs
 
@@ -39,7 +39,13 @@ WORKER: Final = 1
 NEVER: Final = 10**13
 """µs: the health interval of an explored node. Who was heard stays heard; who was not is a fact of the story."""
 
-_PICKLED: Final = copyreg.dispatch_table | {TableChart: lambda _chart: "TABLE"}
+
+def _by_name(_chart: TableChart) -> str:
+    """The chart is one for all nodes: what is pickled of it is where it stands."""
+    return "TABLE"
+
+
+_PICKLED: Final[dict[type, Callable[[Any], Any]]] = {**copyreg.dispatch_table, TableChart: _by_name}
 
 
 class Life(NamedTuple):
@@ -234,13 +240,14 @@ class _Plain:
         if isinstance(value, Context):
             return tuple(value.rows())
         if isinstance(value, dict):
-            return tuple(sorted((key, self.of(one)) for key, one in value.items()))
+            return tuple(sorted((key, self.of(one)) for key, one in cast("dict[Any, Any]", value).items()))
         if isinstance(value, set):
-            return frozenset(value)
+            return frozenset(cast("set[Any]", value))
         if isinstance(value, list):
-            return tuple(self.of(one) for one in value)
-        if attrs.has(type(value)) and type(value).__hash__ is None:
-            return tuple(self._field(one.name, getattr(value, one.name)) for one in attrs.fields(type(value)))
+            return tuple(self.of(one) for one in cast("list[Any]", value))
+        kind = cast("type[Any]", type(value))
+        if attrs.has(kind) and kind.__hash__ is None:
+            return tuple(self._field(one.name, getattr(value, one.name)) for one in attrs.fields(kind))
         return value
 
     def _timers(self, timers: Timers) -> Any:

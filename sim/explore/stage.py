@@ -67,9 +67,7 @@ class Stage:
     def meet(self, node: int, other: int) -> None:
         """``node`` tells ``other`` of itself: its heartbeat is under way."""
         peer = self.world.peers[other]
-        self.state = self.world.given(
-            self.state, node, ("connected", other), lambda now: ip.PeerConnected(now, peer)
-        )
+        self.state = self.world.given(self.state, node, ("connected", other), lambda now: ip.PeerConnected(now, peer))
 
     def hear(self, *pairs: tuple[int, int]) -> None:
         """(node, other): these heartbeats arrive, each twice, so that each also knows who is heard by whom."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import frozen
 
-from protocol.messages import Dropped, Message
+from protocol.messages import Message
 from protocol.node import Node
 from sim.explore.stage import Stage
 from sim.explore.world import Bounds

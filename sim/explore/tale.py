@@ -76,8 +76,17 @@ def happened(world: World, action: Action) -> str:
         case "direct":
             return f"a client writes to the rqlited of {peer}, past every gateway"
         case "outcome":
-            done = {"ready": "is ready", "snapshot": "has its snapshot", "exit": "stops cleanly", "missing": "has no data"}
+            done = {
+                "ready": "is ready",
+                "snapshot": "has its snapshot",
+                "exit": "stops cleanly",
+                "missing": "has no data",
+            }
             return f"the rqlited of {peer} {done[which.what]}"
         case _:
-            failed = {"ready": "dies before it is ready", "snapshot": "cannot take its snapshot", "exit": "has to be killed"}
+            failed = {
+                "ready": "dies before it is ready",
+                "snapshot": "cannot take its snapshot",
+                "exit": "has to be killed",
+            }
             return f"the rqlited of {peer} {failed[which.what]}"

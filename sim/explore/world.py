@@ -24,13 +24,14 @@ from attrs import evolve, frozen
 from protocol import effects as fx
 from protocol import inputs as ip
 from protocol.node import Config
-from sim.explore.group import AWAKE, NOTHING, Group
-from sim.explore.laws import Event
+from sim.explore.group import NOTHING, Group
 from sim.explore.local import WORKER, Lives, Step
+from sim.explore.past import Past, remembered
 from sim.laws import Violation
 
 APP: Final = "myapp"
 NAME: Final = "users"
+_FAILED: Final[dict[str, ip.Cause]] = {"ready": "crashed", "exit": "killed", "missing": "data_missing"}
 
 
 @frozen
@@ -53,19 +54,6 @@ class Due(NamedTuple):
     what: str
     incarnation: str
     run: int
-
-
-class Past(NamedTuple):
-    """What laws must remember that no node need know any more."""
-
-    operations: frozenset[tuple[str, int, int]] = frozenset()
-    """(incarnation, epoch, node that acted in it)."""
-    vetoes: frozenset[tuple[int, str, int]] = frozenset()
-    chosen: frozenset[tuple[str, str]] = frozenset()
-    """(name, incarnation): a majority of the known nodes had stored its birth."""
-    acknowledged: frozenset[tuple[str, str]] = frozenset()
-    dropped: frozenset[str] = frozenset()
-    founded: frozenset[str] = frozenset()
 
 
 class Rest(NamedTuple):
@@ -168,11 +156,12 @@ class World:
         node, life = action.node, state.lives[action.node]
         rest = self.rests[state.rest]
         if action.what == "message":
-            sender, _to, message = self.lives.mail.all[action.which]
+            number: int = action.which
+            sender, _to, message = self.lives.mail.all[number]
             peer = self.peers[sender]
-            step = self.lives.step(node, life, action.which, lambda now: ip.Received(now, peer, message))
+            step = self.lives.step(node, life, number, lambda now: ip.Received(now, peer, message))
             if step.after == life and not (step.actions or step.events or step.sends & ~state.sent or step.broken):
-                self.lives.idle[life] |= 0 if step.sends else 1 << action.which
+                self.lives.idle[life] |= 0 if step.sends else 1 << number
                 return state
             return self._took(state, rest, node, step)
         left = rest.left
@@ -214,7 +203,11 @@ class World:
         lives = (*state.lives[:node], step.after, *state.lives[node + 1 :])
         state = State(lives, state.sent | step.sends, -1)
         if step.events:
-            rest = rest._replace(past=self._remember(rest, node, step.events))
+            past = rest.past
+            for event in step.events:
+                group = self.group(rest, event.incarnation)
+                past = remembered(past, node, self.peers, event, group)
+            rest = rest._replace(past=past)
         for action in step.actions:
             state, rest = self._do(state, rest, node, action)
         return state._replace(rest=self.number(rest))
@@ -269,26 +262,24 @@ class World:
         node, _what, incarnation, run = due
         rest = rest._replace(due=tuple(one for one in rest.due if one != due))
         group = self.group(rest, incarnation)
+        given: ip.Input
         match due.what:
             case "ready" if well:
                 group = group.ready(node)
                 facts = (group.applied[node], group.names(), group.leads(node), group.counters[node])
-                make = lambda now: ip.InstanceReady(now, incarnation, run, *facts)  # noqa: E731 (one of four)
+                given = ip.InstanceReady(0, incarnation, run, *facts)
             case "snapshot":
                 group = group.fold(node) if well else group
-                facts = (well, group.applied[node])
-                make = lambda now: ip.Snapshotted(now, incarnation, run, *facts)  # noqa: E731
-            case "exit":
-                group = group.end(node, well)
-                facts = (0, "stopped") if well else (-9, "killed")
-                empty = well and group.rested[node] != NOTHING
-                facts = (*facts, "", empty)
-                make = lambda now: ip.InstanceExited(now, incarnation, run, *facts)  # noqa: E731
+                given = ip.Snapshotted(0, incarnation, run, well, group.applied[node])
+            case "exit" if well:
+                group = group.end(node, True)
+                empty = group.rested[node] != NOTHING
+                given = ip.InstanceExited(0, incarnation, run, 0, "stopped", wal_empty=empty)
             case _:
                 group = group.end(node, False)
-                facts = (None, "data_missing" if due.what == "missing" else "crashed")
-                make = lambda now: ip.InstanceExited(now, incarnation, run, *facts)  # noqa: E731
-        step = self.lives.step(node, state.lives[node], (due.what, incarnation, run, *facts), make)
+                cause = _FAILED[due.what]
+                given = ip.InstanceExited(0, incarnation, run, None, cause)
+        step = self.lives.step(node, state.lives[node], given, lambda now: evolve(given, now=now))
         return self._took(state, self._grouped(rest, group), node, step)
 
     def _crashed(self, state: State, rest: Rest, node: int) -> State:
@@ -333,50 +324,6 @@ class World:
                 )
                 state, rest = self._more(state, rest, node, step)
         return state, rest
-
-    # Laws of several nodes.
-
-    def _remember(self, rest: Rest, node: int, events: tuple[Event, ...]) -> Past:
-        past, me = rest.past, self.peers[node]
-        for event in events:
-            incarnation, epoch = event.incarnation, event.epoch
-            match event.what:
-                case "veto":
-                    past = past._replace(vetoes=past.vetoes | {(node, incarnation, epoch)})
-                case "commit" | "wrote":
-                    if event.what == "commit" and (node, incarnation, epoch) in past.vetoes:
-                        raise Violation("P31", f"{me} commits the sleep of epoch {epoch} after a veto that it received")
-                    for one, when, who in sorted(past.operations):
-                        if (one, when) == (incarnation, epoch) and who != node:
-                            raise Violation("P1", f"both {self.peers[who]} and {me} act under epoch {epoch}")
-                    past = past._replace(operations=past.operations | {(incarnation, epoch, node)})
-                case "chosen" | "acknowledged":
-                    for name, other in sorted(past.chosen):
-                        if name == event.name and other != incarnation and other not in past.dropped:
-                            made = f"{me} has a majority for {incarnation}"
-                            if (name, other) in past.acknowledged:
-                                raise Violation("F14", f"{made}, an empty database, and {other} of that name lives")
-                            raise Violation("P10", f"{made}, and {other} of that name has had one before")
-                    past = past._replace(chosen=past.chosen | {(event.name, incarnation)})
-                    if event.what == "acknowledged":
-                        past = past._replace(acknowledged=past.acknowledged | {(event.name, incarnation)})
-                case "dropped":
-                    if any(one == incarnation for _, one in past.acknowledged) and incarnation not in past.dropped:
-                        raise Violation("P12", f"{me} drops {incarnation}, which was acknowledged, as if it never was")
-                    past = past._replace(dropped=past.dropped | {incarnation})
-                case "sealed":
-                    self._sealed(self.group(rest, incarnation), event)
-        return past
-
-    def _sealed(self, group: Group, event: Event) -> None:
-        """P34: at a seal all copies that still rest are equal, whole, and hold every acknowledged write."""
-        rested = {self.peers[node]: group.rested[node] for node in sorted(group.voters)}
-        for peer, index in rested.items():
-            if index not in (AWAKE, event.index):
-                found = "is not whole without its WAL" if index == NOTHING else f"goes up to {index}"
-                raise Violation("P34", f"epoch {event.epoch} is sealed at {event.index}, and the copy of {peer} {found}")
-        if AWAKE not in rested.values() and event.index != group.log:
-            raise Violation("P34", f"sealed at {event.index}, and writes up to {group.log} were acknowledged")
 
     @staticmethod
     def _grouped(rest: Rest, group: Group) -> Rest:

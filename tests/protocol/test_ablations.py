@@ -20,63 +20,37 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     "P1 a second coordinator is promised the same epoch": (
         test_promises.test_P1_an_epoch_is_promised_to_the_first_that_asks
     ),
-    "P1 a promise is not durable": (
-        test_promises.test_P1_a_promise_survives_its_process
-    ),
-    "P3 a veto spends nothing": (
-        test_lifecycle.test_F41_a_query_during_the_drain_vetoes_and_is_served_at_once
-    ),
-    "P5 a spent epoch is written in": (
-        test_promises.test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used
-    ),
+    "P1 a promise is not durable": (test_promises.test_P1_a_promise_survives_its_process),
+    "P3 a veto spends nothing": (test_lifecycle.test_F41_a_query_during_the_drain_vetoes_and_is_served_at_once),
+    "P5 a spent epoch is written in": (test_promises.test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used),
     "P7 messages are looked at before deadlines": (
         test_lifecycle.test_P7_deadlines_expire_before_the_input_is_looked_at
     ),
     "P11 the founder starts before its birth is durable": (
         test_lifecycle.test_P11_birth_promise_and_record_are_durable_before_the_founder_starts
     ),
-    "P12 an unacknowledged birth is resumed": (
-        test_lifecycle.test_P12_an_unacknowledged_birth_is_dropped_at_boot
-    ),
-    "P20 the context is forgotten": (
-        test_directory.test_F26_F31_what_was_dropped_never_comes_back
-    ),
+    "P12 an unacknowledged birth is resumed": (test_lifecycle.test_P12_an_unacknowledged_birth_is_dropped_at_boot),
+    "P20 the context is forgotten": (test_directory.test_F26_F31_what_was_dropped_never_comes_back),
     "P30 the vote does not wait for the workers": (
         test_lifecycle.test_P30_F56_no_vote_before_every_worker_acknowledged_this_generation
     ),
     "P31 the last look at the counters is left out": (
         test_lifecycle.test_P31_a_request_counted_while_the_door_was_closing_is_a_veto
     ),
-    "P32 any commit is obeyed": (
-        test_promises.test_P32_a_commit_without_this_processs_vote_stops_nobody
-    ),
-    "P40 an intent ends any sleep": (
-        test_promises.test_P40_an_intent_for_another_sleep_is_void
-    ),
+    "P32 any commit is obeyed": (test_promises.test_P32_a_commit_without_this_processs_vote_stops_nobody),
+    "P40 an intent ends any sleep": (test_promises.test_P40_an_intent_for_another_sleep_is_void),
     "P41 a start does not wait for the exit": (
         test_lifecycle.test_F41_P32_P41_a_query_after_sigterm_starts_once_the_exit_is_observed
     ),
     "P42 a changed address needs no promise": (
         test_lifecycle.test_F47_P42_a_taken_raft_port_is_replaced_under_a_promised_epoch
     ),
-    "F2 leases do not end": (
-        test_lifecycle.test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease
-    ),
-    "F6 nothing counts against max_databases": (
-        test_lifecycle.test_F6_offers_in_flight_count_against_max_databases
-    ),
-    "F40 direct clients are not noticed": (
-        test_lifecycle.test_F40_requests_that_no_door_saw_keep_it_awake
-    ),
-    "F45 outcomes of older runs count": (
-        test_lifecycle.test_F45_outcomes_of_an_older_run_change_nothing
-    ),
-    "F46 a failed start is not retried": (
-        test_lifecycle.test_F60_one_that_keeps_dying_waits_longer_each_time
-    ),
-    "R3 underscores are not doubled": (
-        test_names.test_R3_the_classic_collision
-    ),
+    "F2 leases do not end": (test_lifecycle.test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease),
+    "F6 nothing counts against max_databases": (test_lifecycle.test_F6_offers_in_flight_count_against_max_databases),
+    "F40 direct clients are not noticed": (test_lifecycle.test_F40_requests_that_no_door_saw_keep_it_awake),
+    "F45 outcomes of older runs count": (test_lifecycle.test_F45_outcomes_of_an_older_run_change_nothing),
+    "F46 a failed start is not retried": (test_lifecycle.test_F60_one_that_keeps_dying_waits_longer_each_time),
+    "R3 underscores are not doubled": (test_names.test_R3_the_classic_collision),
 }
 """What a safeguard is called → the test that fails without it."""
 
