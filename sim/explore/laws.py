@@ -105,9 +105,11 @@ def _sleep(was: Seen, given: ip.Input, hosted: Hosted, state: State) -> list[Eve
     if isinstance(message, SleepVote) and not message.granted and message.incarnation == hosted.incarnation:
         if message.epoch == was.epoch and not was.committed:
             events.append(Event("veto", hosted.incarnation, message.epoch))
-    if was.closing and not hosted.closing and hosted.state != "hibernating":
+    commits = hosted.sleep is not None and hosted.sleep.committed and not was.committed
+    if was.closing and not hosted.closing and hosted.state != "hibernating" and not commits:
+        # With a commit in the same step the commit came first: a coordinator's own veto ends its round at once.
         events.append(Event("veto", hosted.incarnation, was.closing))
-    if hosted.sleep is not None and hosted.sleep.committed and not was.committed:
+    if hosted.sleep is not None and commits:
         votes, members = hosted.sleep.votes, hosted.record.peers
         turn = Turn(state, None, given.now)
         unheard = [peer for peer in members if peer not in votes and suspicion.hears(turn, peer)]

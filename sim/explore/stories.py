@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import frozen
 
-from protocol.messages import Message
+from protocol.messages import Message, PromiseAsk, RecordNews, SleepCommit, SleepProposal
 from protocol.node import Node
 from sim.explore.stage import Stage
 from sim.explore.world import Bounds
@@ -61,10 +61,12 @@ def idle() -> Stage:
 
 
 def asleep() -> Stage:
-    """Three members sleep, sealed. Every message of that sleep may still arrive, again or for the first time."""
+    """Three members sleep, sealed. What asked, ordered and recorded that sleep may still arrive, again or for the first time."""
     stage = idle()
-    late = stage.under_way | stage.settle()
-    stage.late(late)
+    stage.late(stage.settle())
+    stage.drop(
+        lambda _from, _to, message: not isinstance(message, PromiseAsk | SleepProposal | SleepCommit | RecordNews)
+    )
     return stage
 
 
