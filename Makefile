@@ -10,6 +10,9 @@ ARGS ?=
 # Packages come as wheels; the two pure source distributions are built by tools that are locked as well.
 INSTALL := $(UV) pip install --compile-bytecode --python $(PY) --no-deps --require-hashes --build-constraints $(LOCK)/build.txt
 
+# The project itself, as it stands in this tree: for the command `torpor`.
+TORPOR := $(UV) pip install --quiet --python $(PY) --no-deps --build-constraints $(LOCK)/build.txt --editable .
+
 ifdef ONCE
 export ONCE
 endif
@@ -82,11 +85,13 @@ $(UV): $(LOCK)/uv.txt
 $(VENV)/.run: $(LOCK)/run.txt $(LOCK)/build.txt | $(UV)
 	@echo "torpor: installing the locked packages"
 	@$(INSTALL) --requirement $<
+	@$(TORPOR)
 	@touch $@
 
 $(VENV)/.dev: $(LOCK)/dev.txt $(LOCK)/build.txt | $(UV)
 	@echo "torpor: installing the locked packages and the tools of make test"
 	@$(INSTALL) --requirement $<
+	@$(TORPOR)
 	@rm -rf $(VENV)/lib/python*/site-packages/trio-stubs # libp2p's trio_typing brings them: of 2022, they hide trio's own types
 	@touch $(VENV)/.run $@
 

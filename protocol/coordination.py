@@ -1,15 +1,16 @@
-"""Who coordinates, and how an epoch is obtained. The laws kept here are P2 (a majority of the members promises; the lowest
-eligible peer id tries first), P4 (a refusal tells what it rests on), R46 (no persistent coordinator state)."""
+"""Who coordinates, and how an epoch is obtained. The laws kept here are P1 (who knows newer members refuses), P2 (a majority of the
+members promises; the lowest eligible peer id tries first, and asks for one more than the highest that it was told), P4 (an
+answer tells how its sender stands), R46 (no persistent coordinator state)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from protocol import limits, promises, suspicion
+from protocol import limits, promises, standing, suspicion
 from protocol.ids import Peer
+from protocol.membership import majority
 from protocol.messages import PromiseAnswer, PromiseAsk, Purpose
 from protocol.state import Hosted, PromiseRound
-from protocol.suspicion import majority
 from protocol.turn import Turn
 
 
@@ -24,14 +25,19 @@ def candidates(turn: Turn, peers: Iterable[Peer]) -> tuple[Peer, ...]:
     return tuple(peer for peer in known if suspicion.eligible(turn, peer)) or known
 
 
-def coordinator(turn: Turn, peers: Iterable[Peer]) -> Peer:
-    """The first candidate; this node when it hears none of them."""
-    return next(iter(candidates(turn, peers)), turn.me)
+def present(hosted: Hosted) -> tuple[Peer, ...]:
+    """The members, without those that said that they have nothing of the database."""
+    return tuple(peer for peer in hosted.record.peers if peer not in hosted.absent)
+
+
+def coordinator(turn: Turn, hosted: Hosted) -> Peer:
+    """The first candidate among the members; this node when it hears none of them."""
+    return next(iter(candidates(turn, present(hosted))), turn.me)
 
 
 def rank(turn: Turn, hosted: Hosted) -> int:
     """How many candidates try before this node: each waits for the ones before it."""
-    ranked = candidates(turn, hosted.record.peers)
+    ranked = candidates(turn, present(hosted))
     return ranked.index(turn.me) if turn.me in ranked else len(ranked)
 
 
@@ -39,43 +45,61 @@ def seek(turn: Turn, hosted: Hosted, purpose: Purpose) -> None:
     """Ask every member for the next epoch, for one purpose. A round under way goes on."""
     if hosted.round is not None:
         return
-    hosted.round = PromiseRound(hosted.promise.epoch + 1, purpose)
+    hosted.round = PromiseRound(max(hosted.promise.epoch, hosted.told) + 1, purpose)
     turn.after("promise", hosted.incarnation, limits.PROMISE_WINDOW)
+    ask = PromiseAsk(hosted.incarnation, hosted.round.epoch, purpose, hosted.record.stamp)
     for peer in hosted.record.peers:
-        turn.send(peer, PromiseAsk(hosted.incarnation, hosted.round.epoch, purpose))
+        turn.send(peer, ask)
 
 
 def on_promise_ask(turn: Turn, sender: Peer, message: PromiseAsk) -> None:
+    """Only members mint epochs (P8); who listens promises nothing (P61), and who hosts nothing has nothing to promise (P54)."""
     hosted = turn.state.hosted.get(message.incarnation)
-    if hosted is None or hosted.record.member(sender) is None or turn.state.listening:
-        return  # only members mint epochs (P8); who listens promises nothing (P61)
-    granted = promises.promise(turn, hosted, message.epoch, sender)
-    record = None if granted else hosted.record
-    turn.send(sender, PromiseAnswer(message.incarnation, message.epoch, granted, hosted.promise.epoch, record))
+    if turn.state.listening:
+        return
+    if hosted is None or hosted.record.member(sender) is None:
+        standing.tell(turn, sender, message.incarnation)
+        return
+    current = message.stamp >= hosted.record.stamp
+    granted = current and promises.promise(turn, hosted, message.epoch, sender)
+    turn.send(sender, PromiseAnswer(message.incarnation, message.epoch, granted, standing.of(hosted)))
 
 
 def on_promise_answer(
-    turn: Turn, sender: Peer, message: PromiseAnswer, won: dict[Purpose, Callable[[Turn, Hosted, int], None]]
+    turn: Turn,
+    sender: Peer,
+    message: PromiseAnswer,
+    won: dict[Purpose, Callable[[Turn, Hosted, PromiseRound], None]],
+    lost: dict[Purpose, Callable[[Turn, Hosted], None]],
 ) -> None:
     """Count one answer; with a majority go on with what the epoch was wanted for, unless it was lost meanwhile (P5)."""
     hosted = turn.state.hosted.get(message.incarnation)
     if hosted is None or hosted.record.member(sender) is None:
         return
-    if message.record is not None:
-        turn.learn(message.record)
     asked = hosted.round
     if asked is None or asked.epoch != message.epoch:
         return
     (asked.granted if message.granted else asked.refused).add(sender)
+    asked.standings[sender] = message.standing
     members = len(hosted.record.members)
     if len(asked.granted) >= majority(members):
         end(turn, hosted)
         if promises.next_version(turn, hosted, asked.epoch) is not None:
-            won[asked.purpose](turn, hosted, asked.epoch)
+            won[asked.purpose](turn, hosted, asked)
+        else:
+            _lose(turn, hosted, asked, lost)
     elif len(asked.refused) > members - majority(members):
         end(turn, hosted)
-        turn.decide("epoch lost", hosted, f"promised up to {message.promised} elsewhere", "P1", epoch=asked.epoch)
-        promises.spend(turn, hosted, message.promised)
+        because = f"promised up to {message.standing.promised} elsewhere"
+        turn.decide("epoch lost", hosted, because, "P1", epoch=asked.epoch)
+        _lose(turn, hosted, asked, lost)
+
+
+def _lose(turn: Turn, hosted: Hosted, asked: PromiseRound, lost: dict[Purpose, Callable[[Turn, Hosted], None]]) -> None:
+    """Losers spend (P3): what this node promised itself for the round is of no use to anybody."""
+    promises.spend(turn, hosted, asked.epoch)
+    if asked.purpose in lost:
+        lost[asked.purpose](turn, hosted)
 
 
 def end(turn: Turn, hosted: Hosted) -> None:
@@ -83,8 +107,9 @@ def end(turn: Turn, hosted: Hosted) -> None:
     turn.cancel("promise", hosted.incarnation)
 
 
-def on_promise_deadline(turn: Turn, incarnation: str) -> None:
+def on_promise_deadline(turn: Turn, incarnation: str, lost: dict[Purpose, Callable[[Turn, Hosted], None]]) -> None:
     hosted = turn.state.hosted.get(incarnation)
     if hosted is not None and hosted.round is not None:
-        turn.decide("epoch not granted", hosted, "no majority answered in time", "P2", epoch=hosted.round.epoch)
-        hosted.round = None
+        asked, hosted.round = hosted.round, None
+        turn.decide("epoch not granted", hosted, "no majority answered in time", "P2", epoch=asked.epoch)
+        _lose(turn, hosted, asked, lost)

@@ -13,6 +13,8 @@ from protocol.state import State
 
 SIZE = 16
 """Bytes of a hash, a leaf, the root."""
+SHORT = 8
+"""Bytes of a record's hash in a list of one leaf: enough to tell two versions of one incarnation apart."""
 
 
 def leaf_of(incarnation: str) -> int:
@@ -25,14 +27,23 @@ def replace(state: State, incarnation: str, record: Record | None) -> None:
     new = 0
     if record is not None:
         new = int.from_bytes(hashlib.blake2b(codec.encode(record), digest_size=SIZE).digest(), "big")
-    state.leaves[leaf_of(incarnation)] ^= state.hashes.pop(incarnation, 0) ^ new
+    leaf = leaf_of(incarnation)
+    state.leaves[leaf] ^= state.hashes.pop(incarnation, 0) ^ new
     state.root = b""
     if record is not None:
         state.hashes[incarnation] = new
+        state.in_leaf[leaf].add(incarnation)
+    else:
+        state.in_leaf[leaf].discard(incarnation)
+
+
+def short(state: State, incarnation: str) -> bytes:
+    """The hash of one record as it is listed for others."""
+    return (state.hashes[incarnation] >> (8 * (SIZE - SHORT))).to_bytes(SHORT, "big")
 
 
 def leaves(state: State) -> bytes:
-    return b"".join(leaf.to_bytes(SIZE, "big") for leaf in state.leaves)
+    return b"".join([leaf.to_bytes(SIZE, "big") for leaf in state.leaves])
 
 
 def root(state: State) -> bytes:
@@ -45,6 +56,8 @@ def root(state: State) -> bytes:
 def differing(state: State, theirs: bytes) -> list[int]:
     """Leaves in which this node's directory differs from one whose leaves are ``theirs``."""
     ours = leaves(state)
+    if ours == theirs:
+        return []
     if len(theirs) != len(ours):
         return list(range(limits.BUCKETS))
     return [i for i in range(limits.BUCKETS) if ours[i * SIZE : (i + 1) * SIZE] != theirs[i * SIZE : (i + 1) * SIZE]]

@@ -7,7 +7,15 @@ from protocol import digest
 from protocol.ids import dot_of
 from protocol.records import Record, join
 from protocol.rows import NamePromise
+from protocol.state import State
 from protocol.turn import Turn
+
+
+def dropped(state: State, incarnation: str) -> bool:
+    """Seen, and absent: it was dropped, and nothing brings it back. A number that a cloned store used twice is seen for the
+    incarnation that lives: it says nothing of the other one (P14, F32)."""
+    dot = dot_of(incarnation)
+    return dot in state.context and dot not in state.dots and incarnation not in state.records
 
 
 def merge(turn: Turn, record: Record) -> Record | None:
@@ -16,9 +24,10 @@ def merge(turn: Turn, record: Record) -> Record | None:
     incarnation = record.incarnation
     known = state.records.get(incarnation)
     if known is None:
-        if record.birth.dot in state.context:
+        if dropped(state, incarnation):
             return None
         turn.write_seen(state.context.add(record.birth.dot))
+        state.dots.setdefault(record.birth.dot, []).append(incarnation)
         state.by_name.setdefault(record.birth.internal, []).append(incarnation)
         merged = record
     else:
@@ -43,6 +52,9 @@ def drop(turn: Turn, incarnation: str) -> Record | None:
         return None
     digest.replace(state, incarnation, None)
     turn.erase(f"record/{incarnation}")
+    state.dots[record.birth.dot].remove(incarnation)
+    if not state.dots[record.birth.dot]:
+        del state.dots[record.birth.dot]
     internal = record.birth.internal
     state.by_name[internal].remove(incarnation)
     if not state.by_name[internal]:

@@ -29,6 +29,8 @@ Problem = Literal[
     "invalid-name",
     "busy",
     "not-a-member",
+    "not-retired",
+    "members-unheard",
 ]
 """Kinds of refusal that a client is told, each with a detail that names its cause (R61)."""
 
@@ -76,8 +78,9 @@ class Start:
     """Start rqlited on the incarnation's directory. → InstanceReady at most once, then exactly one InstanceExited.
 
     ``mode``: ``found`` makes directory and marker and founds the Raft group; ``join`` makes them and joins ``join``;
-    ``restart`` needs marker and Raft state intact, and otherwise ends at once with cause ``data_missing`` (P54).
-    ``peers``: (node id, Raft address) pairs for a ``peers.json`` that this promised epoch writes; None: any ``peers.json``
+    ``restart`` needs marker and Raft state intact, and otherwise ends at once with cause ``data_missing`` (P54); with ``join``
+    it tells those members its changed address (P42). ``sources``: the other members, who may have the database's TLS
+    identity: whoever lacks it asks them first. ``peers``: (node id, Raft address) pairs for a ``peers.json`` that this promised epoch writes; None: any ``peers.json``
     found is removed first (P42, F55)."""
 
     internal: str
@@ -89,6 +92,7 @@ class Start:
     raft: int
     join: tuple[str, ...] = ()
     peers: tuple[tuple[str, str], ...] | None = None
+    sources: tuple[str, ...] = ()
 
 
 @frozen
@@ -151,14 +155,68 @@ class Forget:
 
 @frozen
 class Answer:
-    """Answer an :class:`protocol.inputs.Ask`. ``problem`` None: the door is open (a :class:`Door` effect came before)."""
+    """Answer an :class:`protocol.inputs.Ask`; ``problem`` None: the door is open (a :class:`Door` effect came before). Or an operator's
+    command (negative ``request``); ``problem`` None: it is done, and ``detail`` says what came of it."""
 
     request: int
     problem: Problem | None = None
     detail: str = ""
 
 
-Action = ReservePorts | HoldPort | ReleasePorts | Start | Probe | Snapshot | Terminate | Trash | Door | Forget | Answer
+@frozen
+class Halt:
+    """End this process, as SIGTERM would, once all effects of this step are carried out; say ``reason``, one line, as the cause. It is
+    not to be started again by itself."""
+
+    reason: str
+
+
+@frozen
+class Hop:
+    """A member's gateway: where it takes queries of other nodes' gateways (``host:port``), and the SHA-256 of its certificate,
+    both from its signed heartbeats (F93)."""
+
+    peer: str
+    gateway: str
+    fingerprint: bytes
+
+
+@frozen
+class Route:
+    """Answer an :class:`protocol.inputs.Ask`: not this node but ``hops`` serve the database, the best first; never none."""
+
+    request: int
+    incarnation: str
+    app: str
+    name: str
+    hops: tuple[Hop, ...]
+
+
+@frozen
+class Believe:
+    """Tell ``worker`` (None: all) whose queries it takes from other nodes' gateways: those whose certificate has one of these
+    fingerprints, and nobody else's (F93). What was told before is void."""
+
+    worker: int | None
+    fingerprints: tuple[bytes, ...]
+
+
+Action = (
+    ReservePorts
+    | HoldPort
+    | ReleasePorts
+    | Start
+    | Probe
+    | Snapshot
+    | Terminate
+    | Trash
+    | Door
+    | Forget
+    | Answer
+    | Halt
+    | Route
+    | Believe
+)
 
 
 @frozen

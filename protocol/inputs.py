@@ -13,8 +13,9 @@ from attrs import frozen
 
 from protocol.messages import Message
 
-Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "disk", "crashed"]
-"""Why an rqlited ended. ``stopped``: exit 0 after our SIGTERM. ``data_missing``: never started, P54."""
+Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "key_missing", "disk", "crashed"]
+"""Why an rqlited ended. ``stopped``: exit 0 after our SIGTERM. ``data_missing``: never started, P54. ``key_missing``: never
+started, no other member gave the database's TLS identity."""
 
 
 @frozen
@@ -57,12 +58,24 @@ class PeerConnected:
 @frozen
 class Ask:
     """A gateway wants to query a database: create or wake it if need be. ``request`` is unique within this process and is
-    answered exactly once by an :class:`protocol.effects.Answer`."""
+    answered exactly once, by an :class:`protocol.effects.Answer` or a :class:`protocol.effects.Route`. ``forwarded``: the
+    query came from another node's gateway, so it is answered here or not at all (F93)."""
 
     now: int
     request: int
     app: str
     name: str
+    forwarded: bool = False
+
+
+@frozen
+class Retire:
+    """An operator says that ``peer`` is gone for good (P64). ``request``: negative, since those of gateways are positive; unique
+    within this process; answered exactly once by an :class:`protocol.effects.Answer`."""
+
+    now: int
+    request: int
+    peer: str
 
 
 @frozen
@@ -186,6 +199,7 @@ Input = (
     | Received
     | PeerConnected
     | Ask
+    | Retire
     | WorkerJoined
     | WorkerLeft
     | DoorAck
@@ -211,6 +225,7 @@ __all__ = [
     "PortsReserved",
     "Probed",
     "Received",
+    "Retire",
     "Snapshotted",
     "Tick",
     "Used",

@@ -15,6 +15,9 @@ def violations(state: State) -> Iterator[str]:
     for hosted in state.hosted.values():
         for law in _of_hosted(state, hosted):
             yield f"{hosted.internal} ({hosted.state}): {law}"
+    for incarnation, seeking in state.seeking.items():
+        if incarnation not in state.records or not seeking.waiters:
+            yield f"{len(seeking.waiters)} clients wait for {incarnation} elsewhere, and nothing will come of it (R38)"
     tickets = [hosted.ticket for hosted in state.hosted.values()] + list(state.leases)
     if len(tickets) != len(set(tickets)):
         yield "two owners of one port ticket (F83)"

@@ -18,7 +18,12 @@ NAMES_CACHED: Final = 10_000
 """Internal names remembered: a look-up instead of a validation, wherever a name is wanted."""
 MEMBERS: Final = 9
 """Replicas of one database. More voters than this only slow Raft down."""
-KNOWN_NODES: Final = 1_000
+KNOWN_NODES: Final = 250
+"""Nodes that one cluster counts."""
+RETIRED: Final = 250
+"""Nodes that operators may retire in a cluster's life: every heartbeat names them."""
+PEER_BYTES: Final = 56
+"""A peer id on the wire: 52 characters, and its length."""
 WAITERS: Final = 10_000
 """Requests that one sleeping database may keep waiting in the engine; a gateway worker sends one for all its queries."""
 MESSAGE_BYTES: Final = 60_000
@@ -52,10 +57,18 @@ TAKEOVER: Final = 6 * SECOND
 # Hearing.
 HEALTH_MISSES: Final = 3
 """Missed heartbeats after which a node is not heard any more (R44, R45)."""
+TRAIL: Final = 16
+"""Earlier processes that a store remembers: a peer that missed more of them than that looks at the counts alone."""
+RECALL_BATCH: Final = 500
+"""Incarnations in one question for promises."""
 BUCKETS: Final = 256
 """Leaves of the digest tree. Two nodes in step compare one root, two out of step the leaves, then only what differs."""
-SYNC_PAGE: Final = 40_000
-"""Bytes of records in one page of anti-entropy."""
+SYNC_PAGE: Final = 500
+"""Records listed in one page of anti-entropy."""
+SYNC_BATCH: Final = 10
+"""Records that are asked for at once: their answer is one message, however long their names and many their members."""
+NAMES_PAGE: Final = 10
+"""Promises of names in one message."""
 SYNC_PATIENCE: Final = 5 * SECOND
 
 # Epochs.
@@ -64,13 +77,23 @@ PROMISE_WINDOW: Final = 2 * SECOND
 # Sleep.
 DRAIN_WINDOW: Final = 10 * SECOND
 VOTE_WINDOW: Final = DRAIN_WINDOW + 2 * SECOND
+SEAL_WINDOW: Final = 2 * SECOND
+"""For the leader's strong read when it is asked for late, and for the others to apply what it has read: a commit timeout, usually."""
 SNAPSHOT_WINDOW: Final = 10 * SECOND
 PROBE_RETRY: Final = 1 * SECOND
 STOP_MARGIN: Final = 2 * SECOND
 """Beyond the stop timeout (SIGTERM to SIGKILL): when a member that has not reported its stop counts as not stopped."""
 
+DOUBT: Final = 5 * SECOND
+"""A member that stopped, and knows of no record that says so, asks the others this long after the stops should be over; after as
+long again it starts."""
+
 # Wake (R43: under 8 s).
 WAKE_DEADLINE: Final = 8 * SECOND
+QUORUM_PATIENCE: Final = 2 * SECOND
+"""A member that wakes, and has no quorum by then, asks how the others stand: they may sleep."""
+WAKE_REPEAT: Final = 2 * SECOND
+"""A node that is no member repeats its intent so often: one that was lost must not cost the whole deadline."""
 ACTIVATE_PATIENCE: Final = 1 * SECOND
 """How long each further member waits for a lower one to write that the database is awake (P2)."""
 RESTART_BACKOFF: Final = 200 * MILLISECOND
@@ -79,6 +102,12 @@ YOUNG: Final = 5 * SECOND
 """An rqlited that dies younger than this counts as a failed start for the backoff (F60)."""
 
 assert OFFER_WINDOW + BIRTH_WINDOW < CREATION_DEADLINE < REQUEST_DEADLINE < OFFER_LEASE
+assert (3 * KNOWN_NODES + RETIRED) * PEER_BYTES < MESSAGE_BYTES - 3_000, (
+    "a heartbeat names known, heard, joining, retired"
+)
+assert WAKE_REPEAT < WAKE_DEADLINE
 assert DRAIN_WINDOW < VOTE_WINDOW
+assert SEAL_WINDOW < VOTE_WINDOW
+assert QUORUM_PATIENCE < WAKE_DEADLINE
 assert RESTART_BACKOFF < RESTART_BACKOFF_MAX
 assert 2 * NAME_LENGTH * 2 + 1 < 255, "an internal name, underscores doubled, is one path component"

@@ -7,12 +7,12 @@ what one node must hear. A node's messages to itself take the same handlers, wit
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from attrs import frozen
 
-from protocol.records import Attempt, Birth, Member, Record, Seal
-from protocol.rows import Seen
+from protocol.records import Attempt, Birth, Member, Record, Seal, Stamp
+from protocol.rows import NamePromise, Stay
 
 Stance = Literal["known", "denied", "unsure", "superseded"]
 Purpose = Literal["create", "sleep", "wake", "address"]
@@ -113,27 +113,68 @@ class RecordNews:
     record: Record
 
 
+@frozen
+class Standing:
+    """Direct, in answer to a question, or to whatever is stale; part of every refusal (P4): how the sender stands with this database.
+
+    ``promised``: its highest promise. ``state``: of its own instance, ``absent`` when there is none and can be none. ``slept``: the
+    epoch of the sleep that it is in, 0 when awake. ``ready``: its instance has passed a strong read. ``reported``: it has told
+    the birth's coordinator so. ``record``: the newest that it has."""
+
+    incarnation: str
+    promised: int
+    state: str
+    slept: int = 0
+    ready: bool = False
+    reported: bool = False
+    record: Record | None = None
+
+
+@frozen
+class StandingAsk:
+    """Direct, to members: how do you stand? Asked by who stopped for a sleep that nobody recorded, and by who runs alone (P33)."""
+
+    incarnation: str
+
+
 # --- epochs ---------------------------------------------------------------------------------------------------------
 
 
 @frozen
 class PromiseAsk:
-    """Direct, to each member: promise this epoch to me, durably, under the members that I know (P1)."""
+    """Direct, to each member: promise this epoch to me, durably; ``stamp`` is that of the members that I know (P1)."""
 
     incarnation: str
     epoch: int
     purpose: Purpose
+    stamp: Stamp
 
 
 @frozen
 class PromiseAnswer:
-    """Direct: promised, or refused with the epoch promised so far and the newest record (P4)."""
+    """Direct: promised, or refused; either way how the sender stands (P4)."""
 
     incarnation: str
     epoch: int
     granted: bool
-    promised: int
-    record: Record | None = None
+    standing: Standing
+
+
+@frozen
+class StoreMembers:
+    """Direct, to each member: store this record, whose members have changed, unless a newer epoch is promised (P6)."""
+
+    record: Record
+
+
+@frozen
+class MembersStored:
+    """Direct: the changed members are stored durably, or refused with how the sender stands (P4, P6)."""
+
+    incarnation: str
+    epoch: int
+    stored: bool
+    standing: Standing | None = None
 
 
 # --- sleep ----------------------------------------------------------------------------------------------------------
@@ -158,25 +199,32 @@ class SleepProposal:
 
 @frozen
 class SleepVote:
-    """Direct, to the coordinator: the sender's doors are closed and drained, or why not: any veto forbids (P31)."""
+    """Direct, to the coordinator: the sender's doors are closed and drained, or why not: any veto forbids (P31). ``absent``: neither;
+    nothing of the database is at the sender, nor can be, so that nobody uses it there. A refusal tells how the sender stands."""
 
     incarnation: str
     epoch: int
     granted: bool
     leader: bool = False
     reason: str = ""
+    absent: bool = False
+    standing: Standing | None = None
 
 
 @frozen
 class SealAsk:
-    """Direct, to the Raft leader's node, once all members have voted: read strongly, tell the applied index (P34)."""
+    """Direct, once all have voted: with an ``index`` of -1 to the Raft leader's node: read strongly, tell the applied index; then
+    with that index to the others: say so when that much is applied (P34)."""
 
     incarnation: str
     epoch: int
+    index: int
 
 
 @frozen
 class SealAnswer:
+    """Direct, to the coordinator: the applied index, -1 when the strong read failed (P34)."""
+
     incarnation: str
     epoch: int
     index: int
@@ -227,12 +275,13 @@ class WakeIntent:
 
 @frozen
 class Heartbeat:
-    """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store`` and
-    ``births``: the sender's store id and clock; ``room``: databases that it could still take; ``root``: digest of its
-    directory; ``listening``: it promises nothing yet (P61); ``addresses``: the multiaddrs at which it can be dialled;
-    ``gateway``: where its gateway takes queries of other gateways (``host:port``, or empty), and ``fingerprint``: the SHA-256 of the
-    certificate that this gateway shows, and that it presents when it forwards a query. Its size depends on the number of
-    nodes, never of databases."""
+    """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store``, ``births``,
+    ``life``, ``promised``, ``trail`` and ``whole``: the sender's store, as in its row (P62); ``room``: databases that it could still take; ``root``: digest of its
+    directory; ``listening``: it promises nothing yet (P61); ``joining``: those of ``known`` whose store was never whole; ``retired``: by
+    operators (P64); ``process``: drawn afresh by each process, ``twin``: another one that this one hears under its own peer id (P63);
+    ``addresses``: the multiaddrs at which it can be dialled; ``gateway``: where its gateway takes queries of other gateways (``host:port``,
+    or empty), and ``fingerprint``: the SHA-256 of the certificate that this gateway shows, and that it presents when it forwards a query.
+    Its size depends on the number of nodes, never of databases."""
 
     cluster: str
     store: str
@@ -245,32 +294,123 @@ class Heartbeat:
     addresses: tuple[str, ...] = ()
     gateway: str = ""
     fingerprint: bytes = b""
+    life: int = 1
+    process: str = ""
+    promised: int = 0
+    trail: tuple[Stay, ...] = ()
+    whole: bool = True
+    joining: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
+    twin: str = ""
+
+
+@frozen
+class Echo:
+    """Direct: this is the newest that the sender knows of the receiver's store. Who is behind that was rolled back (P62)."""
+
+    store: str
+    life: int
+    process: str
+    promised: int
+
+
+class Told(NamedTuple):
+    """The highest epoch that a member has promised, or has seen used, for an incarnation."""
+
+    incarnation: str
+    epoch: int
+
+
+@frozen
+class Recall:
+    """Direct, to another member: what did you promise for these? The sender's own promises were rolled back (P62)."""
+
+    incarnations: tuple[str, ...]
+
+
+@frozen
+class Recalled:
+    """Direct: the answer, for those of which both are members."""
+
+    told: tuple[Told, ...]
+
+
+class Entry(NamedTuple):
+    """One record of a leaf, without its contents: ``hash`` are the first 8 bytes of its digest."""
+
+    incarnation: str
+    hash: bytes
 
 
 @frozen
 class SyncAsk:
-    """Direct: the leaves of the sender's digest tree, 16 bytes each; send me what differs."""
+    """Direct: the leaves of the sender's digest tree, 16 bytes each; list what differs. ``number``: of this exchange, the sender's
+    own count; all its messages carry it. The rest says of the sender's store what a heartbeat does; who has no ``whole`` store is
+    told the promises of names too (P61)."""
 
+    number: int
     leaves: bytes
+    store: str
+    life: int
+    process: str
+    promised: int
+    trail: tuple[Stay, ...]
+    whole: bool
 
 
 @frozen
 class SyncPage:
-    """Direct: all records of the sender in one leaf with incarnations in (``after``, ``upto``]; an empty ``upto`` means to the
-    end. ``context``: what the sender has seen. Absence in this range means dropped, for dots in that context (P20).
-    ``reply``: send yours of this range, if it holds more."""
+    """Direct: all that the sender has in one leaf with incarnations in (``after``, ``upto``]; an empty ``upto`` means to the end.
+    What is not listed in this range, the sender does not have: dropped, or never seen. It tells which when it is asked (P20)."""
 
+    number: int
+    page: int
     leaf: int
     after: str
     upto: str
-    records: tuple[Record, ...]
-    context: tuple[Seen, ...]
-    reply: bool
+    entries: tuple[Entry, ...]
+
+
+@frozen
+class SyncNames:
+    """Direct, to a store that is not whole: promises of names, which it may have given itself once (P10, P61)."""
+
+    number: int
+    page: int
+    promises: tuple[NamePromise, ...]
 
 
 @frozen
 class SyncDone:
-    """Direct: all pages of what was asked for have been sent before this."""
+    """Direct: that were all ``pages`` of the exchange. ``whole``: the sender's store is, so that it counts for who listens (P61)."""
+
+    number: int
+    pages: int
+    whole: bool
+
+
+@frozen
+class SyncWant:
+    """Direct, what came of a page, in batches: send me ``want``; I have ``have``, which you did not list; ``gone``, which you listed,
+    I have seen and hold no more: they are dropped (P20, F26)."""
+
+    number: int
+    batch: int
+    want: tuple[str, ...]
+    have: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+@frozen
+class SyncRecords:
+    """Direct, the answer to one batch: the records, which of the others are wanted in return, and which are dropped. With number 0:
+    records that the receiver asked for, or of which the sender knows a newer version."""
+
+    number: int
+    batch: int
+    records: tuple[Record, ...]
+    want: tuple[str, ...]
+    gone: tuple[str, ...]
 
 
 Message = (
@@ -283,8 +423,12 @@ Message = (
     | Dropped
     | Report
     | RecordNews
+    | Standing
+    | StandingAsk
     | PromiseAsk
     | PromiseAnswer
+    | StoreMembers
+    | MembersStored
     | IdleNews
     | SleepProposal
     | SleepVote
@@ -295,9 +439,15 @@ Message = (
     | SleepReport
     | WakeIntent
     | Heartbeat
+    | Echo
+    | Recall
+    | Recalled
     | SyncAsk
     | SyncPage
+    | SyncNames
     | SyncDone
+    | SyncWant
+    | SyncRecords
 )
 
 __all__ = [
@@ -309,13 +459,18 @@ __all__ = [
     "CreateFailed",
     "CreateRequest",
     "Dropped",
+    "Echo",
+    "Entry",
     "Heartbeat",
     "IdleNews",
     "Member",
+    "MembersStored",
     "Message",
     "PromiseAnswer",
     "PromiseAsk",
     "Purpose",
+    "Recall",
+    "Recalled",
     "Record",
     "RecordNews",
     "Report",
@@ -328,9 +483,16 @@ __all__ = [
     "SleepReport",
     "SleepVote",
     "Stance",
+    "Standing",
+    "StandingAsk",
     "StoreBirth",
+    "StoreMembers",
     "SyncAsk",
     "SyncDone",
+    "SyncNames",
     "SyncPage",
+    "SyncRecords",
+    "SyncWant",
+    "Told",
     "WakeIntent",
 ]

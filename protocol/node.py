@@ -7,11 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import frozen
-
-from protocol import coordination, gossip, suspicion
+from protocol import coordination, gossip, rollback, suspicion, twins, views
 from protocol.chart import TABLE, Chart
-from protocol.effects import Decision, Effects
+from protocol.effects import Effects
 from protocol.inputs import (
     Ask,
     Boot,
@@ -24,13 +22,14 @@ from protocol.inputs import (
     PortsReserved,
     Probed,
     Received,
+    Retire,
     Snapshotted,
     Tick,
     Used,
     WorkerJoined,
     WorkerLeft,
 )
-from protocol.lifecycle import boot, creation, doors, learning, offers, outcomes, process, serving, sleep, wake
+from protocol.lifecycle import boot, creation, doors, learning, offers, outcomes, process, routing, serving, sleep, wake
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -38,12 +37,16 @@ from protocol.messages import (
     CreateFailed,
     CreateRequest,
     Dropped,
+    Echo,
     Heartbeat,
     IdleNews,
+    MembersStored,
     Message,
     PromiseAnswer,
     PromiseAsk,
     Purpose,
+    Recall,
+    Recalled,
     RecordNews,
     Report,
     SealAnswer,
@@ -53,63 +56,72 @@ from protocol.messages import (
     SleepProposal,
     SleepReport,
     SleepVote,
+    Standing,
+    StandingAsk,
     StoreBirth,
+    StoreMembers,
     SyncAsk,
     SyncDone,
+    SyncNames,
     SyncPage,
+    SyncRecords,
+    SyncWant,
     WakeIntent,
 )
-from protocol.records import Member, Seal
-from protocol.state import Config, Hosted, State
+from protocol.state import Config, Hosted, PromiseRound, State
 from protocol.turn import Turn
 
-__all__ = ["Config", "DatabaseView", "Node"]
+__all__ = ["Config", "Node"]
 
 
-@frozen
-class DatabaseView:
-    """What an operator is shown of one database: a copy, not the state. ``decisions``: the last ones, oldest first."""
-
-    app: str
-    name: str
-    internal: str
-    incarnation: str
-    state: str
-    phase: str
-    epoch: int
-    promised: int
-    members: tuple[Member, ...]
-    seal: Seal | None
-    process: str
-    run: int
-    http: int
-    raft: int
-    open: bool
-    waiting: int
-    error: str
-    decisions: tuple[Decision, ...]
-
-
-_WON: Final[dict[Purpose, Callable[[Turn, Hosted, int], None]]] = {
+_WON: Final[dict[Purpose, Callable[[Turn, Hosted, PromiseRound], None]]] = {
     "create": creation.take_over,
     "sleep": sleep.propose,
     "wake": wake.write_active,
     "address": process.start_elsewhere,
 }
+_LOST: Final[dict[Purpose, Callable[[Turn, Hosted], None]]] = {"address": process.on_address_lost}
 
 
 def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
-    creation.on_request(turn, sender, message)
+    if not turn.state.listening:  # who listens creates nothing (P61): the next candidate will be asked
+        creation.on_request(turn, sender, message)
     offers.on_request(turn, sender, message)
 
 
 def _on_dropped(turn: Turn, sender: str, message: Dropped) -> None:
+    record = turn.state.records.get(message.incarnation)
     offers.on_dropped(turn, sender, message)
     creation.on_birth_dropped(turn, message.incarnation)
+    if record is not None:
+        serving.on_dropped(turn, record)
+
+
+def _on_heartbeat(turn: Turn, sender: str, message: Heartbeat) -> None:
+    gossip.on_heartbeat(turn, sender, message)
+    routing.on_heard(turn, sender)
+
+
+def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
+    if rollback.may_promise(turn, message.incarnation):
+        coordination.on_promise_ask(turn, sender, message)
 
 
 def _on_promise_answer(turn: Turn, sender: str, message: PromiseAnswer) -> None:
-    coordination.on_promise_answer(turn, sender, message, _WON)
+    learning.on_standing(turn, sender, message.standing)
+    coordination.on_promise_answer(turn, sender, message, _WON, _LOST)
+
+
+def _on_sleep_vote(turn: Turn, sender: str, message: SleepVote) -> None:
+    if message.standing is not None:
+        learning.on_standing(turn, sender, message.standing)
+    sleep.on_vote(turn, sender, message)
+
+
+def _on_members_stored(turn: Turn, sender: str, message: MembersStored) -> None:
+    if message.standing is not None:
+        learning.on_standing(turn, sender, message.standing)
+    process.on_members_stored(turn, sender, message)
 
 
 _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
@@ -122,28 +134,41 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     Dropped: _on_dropped,
     Report: creation.on_report,
     RecordNews: learning.on_record,
-    PromiseAsk: coordination.on_promise_ask,
+    PromiseAsk: _on_promise_ask,
+    Standing: learning.on_standing,
+    StandingAsk: learning.on_standing_ask,
+    StoreMembers: learning.on_store_members,
+    MembersStored: _on_members_stored,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,
     SleepProposal: sleep.on_proposal,
-    SleepVote: sleep.on_vote,
+    SleepVote: _on_sleep_vote,
     SealAsk: sleep.on_seal_ask,
     SealAnswer: sleep.on_seal,
     SleepCommit: sleep.on_commit,
     SleepAbort: sleep.on_abort,
     SleepReport: sleep.on_sleep_report,
     WakeIntent: wake.on_intent,
-    Heartbeat: gossip.on_heartbeat,
+    Heartbeat: _on_heartbeat,
     SyncAsk: gossip.on_sync_ask,
     SyncPage: gossip.on_sync_page,
+    SyncNames: gossip.on_sync_names,
     SyncDone: gossip.on_sync_done,
+    SyncWant: gossip.on_sync_want,
+    SyncRecords: gossip.on_sync_records,
+    Echo: gossip.on_echo,
+    Recall: rollback.on_recall,
+    Recalled: rollback.on_recalled,
 }
 
 
 def _heard(turn: Turn, received: Received) -> None:
-    known = received.sender in turn.state.known or type(received.message) is Heartbeat
-    if known and received.sender != turn.me:
-        _MESSAGES[type(received.message)](turn, received.sender, received.message)
+    sender, message = received.sender, received.message
+    if sender == turn.me:
+        if isinstance(message, Heartbeat):
+            twins.on_own_heartbeat(turn, message)
+    elif isinstance(message, Heartbeat) or sender in turn.state.known:
+        _MESSAGES[type(message)](turn, sender, message)
 
 
 def _worker_left(turn: Turn, left: WorkerLeft) -> None:
@@ -158,6 +183,7 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
     Received: _heard,
     PeerConnected: lambda turn, connected: suspicion.on_connected(turn, connected.peer),
     Ask: serving.on_ask,
+    Retire: gossip.on_retire,
     WorkerJoined: lambda turn, joined: doors.on_worker_joined(turn, joined.worker),
     WorkerLeft: _worker_left,
     DoorAck: serving.on_door_ack,
@@ -172,7 +198,9 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
 
 _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "heartbeat": suspicion.beat,
+    "listen": gossip.on_listening,
     "listened": serving.on_listened,
+    "recall": rollback.recall,
     "attempt": creation.on_attempt_deadline,
     "confirm": creation.on_confirm_timer,
     "takeover": creation.on_takeover,
@@ -181,12 +209,17 @@ _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "offers": creation.on_offers_deadline,
     "creation": creation.on_creation_deadline,
     "lease": offers.on_lease_deadline,
-    "promise": coordination.on_promise_deadline,
+    "promise": lambda turn, key: coordination.on_promise_deadline(turn, key, _LOST),
+    "members": process.on_members_deadline,
     "idle": sleep.on_idle_timer,
     "drain": sleep.on_drain_deadline,
     "votes": sleep.on_votes_deadline,
     "stops": sleep.on_stops_deadline,
+    "reach": sleep.on_reach_timer,
+    "doubt": sleep.on_doubt,
+    "quorum": wake.on_quorum_patience,
     "wake": wake.on_deadline,
+    "seek": routing.on_seek,
     "backoff": process.on_backoff,
     "reprobe": outcomes.on_reprobe,
 }
@@ -202,6 +235,13 @@ class Node:
         self._state = State(config)
         self._chart = chart
         self._now = 0
+
+    @classmethod
+    def resumed(cls, state: State, now: int, chart: Chart = TABLE) -> Node:
+        """An engine that goes on from a whole state, last stepped at ``now`` (:mod:`protocol.recording`)."""
+        node = cls(state.config, chart)
+        node._state, node._now = state, now
+        return node
 
     def step(self, input: Input) -> Effects:
         """Take one input; the effects are to be carried out in the order that ``protocol.effects`` documents."""
@@ -230,6 +270,11 @@ class Node:
         return self._state.timers.deadline
 
     @property
+    def now(self) -> int:
+        """The time of the last input (µs)."""
+        return self._now
+
+    @property
     def state(self) -> State:
         """For invariants and tests; never to be changed from outside."""
         return self._state
@@ -239,29 +284,6 @@ class Node:
         records = self._state.records.values()
         return tuple(sorted({r.birth.name for r in records if r.birth.app == app and r.phase != "creating"}))
 
-    def view(self) -> tuple[DatabaseView, ...]:
+    def view(self) -> tuple[views.DatabaseView, ...]:
         """All databases that this node hosts, sorted by internal name."""
-        views = [
-            DatabaseView(
-                app=h.record.birth.app,
-                name=h.record.birth.name,
-                internal=h.internal,
-                incarnation=h.incarnation,
-                state=h.state,
-                phase=h.record.phase,
-                epoch=h.record.version.epoch,
-                promised=h.promise.epoch,
-                members=h.record.members,
-                seal=h.record.seal,
-                process=h.process,
-                run=h.run,
-                http=h.http,
-                raft=h.raft,
-                open=h.open,
-                waiting=len(h.waiters),
-                error=h.error,
-                decisions=tuple(h.decisions),
-            )
-            for h in self._state.hosted.values()
-        ]
-        return tuple(sorted(views, key=lambda view: view.internal))
+        return views.hosted(self._state)

@@ -56,7 +56,7 @@ class Member:
 
     @property
     def address(self) -> str:
-        return f"{self.host}:{self.raft}"
+        return f"[{self.host}]:{self.raft}" if ":" in self.host else f"{self.host}:{self.raft}"
 
     def node_id(self, incarnation: str) -> str:
         return node_id(self.peer, incarnation, self.join)

@@ -1,22 +1,41 @@
 """What a node must remember over a restart, one frozen class for each kind of durable row (F24).
 
 Keys: ``identity``, ``name/<internal>``, ``promise/<incarnation>``, ``instance/<incarnation>``, ``record/<incarnation>``
-(a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``. A row is written before anything that rests on it is sent.
+(a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``, ``retired/<peer>``, ``forgotten/<incarnation>``,
+``moved/<incarnation>``. A row is written before anything that rests on it is sent.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from attrs import frozen
 
 from protocol.records import Attempt, Birth
 
 
+class Stay(NamedTuple):
+    """How far a store had come under one process: ``promised`` counts the steps in which it promised anything."""
+
+    process: str
+    promised: int
+
+
 @frozen
 class Identity:
-    """This store's id and how many births it has minted: neither ever repeats (P14, F32)."""
+    """Whose store this is, its id, and how many births it has minted: neither ever repeats (P14, F32). ``life``: the n-th store
+    of this peer; ``process``, ``promised``: the last process on it, and how far it came; ``trail``: the processes before, oldest first,
+    so that others see a store that went back (P62). ``whole``: it holds all that its peer ever promised: true from the founding, or
+    from the end of the first listening (P61)."""
 
+    peer: str
     store: str
     births: int
+    life: int
+    process: str
+    promised: int
+    trail: tuple[Stay, ...]
+    whole: bool
 
 
 @frozen
@@ -48,15 +67,45 @@ class Instance:
 
 
 @frozen
+class Moved:
+    """This node's replica starts on another Raft port than its group knows: until a strong read has passed there, every start
+    joins again under the same node id (P42)."""
+
+    incarnation: str
+
+
+@frozen
 class Known:
-    """A node that was heard once: it counts until an operator retires it (P64)."""
+    """A node that was heard once: majorities count it until an operator retires it (P64). ``joined``: its store was whole once,
+    so it may have taken part in what was decided (P61). The rest is the newest that it said of its store (P62)."""
+
+    peer: str
+    joined: bool = False
+    store: str = ""
+    life: int = 0
+    process: str = ""
+    promised: int = 0
+
+
+@frozen
+class Retired:
+    """A node that an operator retired: it never counts and is never heard again (P64)."""
 
     peer: str
 
 
 @frozen
+class Forgotten:
+    """What was promised for this incarnation went with a store that was rolled back: nothing is promised for it before every other
+    member has told its own promises (P62)."""
+
+    incarnation: str
+
+
+@frozen
 class Seen:
-    """One store id's part of the causal context: all births up to ``upto``, and these beyond a gap (P20)."""
+    """One store id's part of the causal context: all births up to ``upto``, and beyond a gap the runs of which ``beyond`` names
+    the first and the last births, in turn (P20). Its length is bounded by how many births came to nothing."""
 
     store: str
     upto: int

@@ -12,24 +12,24 @@ from attrs import Factory, define, frozen
 from protocol import limits
 from protocol.clocks import Context
 from protocol.effects import Decision, Problem
-from protocol.ids import Peer
-from protocol.messages import CreateAnswer, Purpose, Report, SleepReport
+from protocol.ids import Dot, Peer
+from protocol.messages import CreateAnswer, Purpose, Report, SleepReport, Standing
 from protocol.records import Attempt, Birth, Record
-from protocol.rows import EpochPromise, NamePromise
+from protocol.rows import EpochPromise, Known, NamePromise, Stay
 from protocol.timers import Timers
 
 Process = Literal["none", "reserving", "starting", "ready", "snapshotting", "stopping"]
 """This node's rqlited of one database. ``none``: its exit was observed, or it was never started."""
 
-ProbeFor = Literal["idle", "vote", "seal", "voters", "serve"]
+ProbeFor = Literal["idle", "vote", "seal", "reach", "voters", "serve"]
 
 
 @frozen
 class Config:
     """What an operator decides, fixed for a process's life. Times in microseconds.
 
-    ``peer``: this node's own id. ``host``: advertised with Raft ports. ``known``: peer ids that are known from the start, this one
-    among them; more are learned. ``cluster``: the cluster's id (P60). ``health_interval``: between heartbeats (R45). ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL.
+    ``peer``: this node's own id. ``host``: advertised with Raft ports. ``known``: peer ids that majorities count from the start, this one
+    among them; more are learned. Nothing is believed of them until they are heard (P61). ``cluster``: the cluster's id (P60). ``health_interval``: between heartbeats (R45). ``hibernation_timeout``: 0 means never (R4). ``stop_timeout``: from SIGTERM to SIGKILL.
     ``addresses``, ``gateway``, ``fingerprint``: what this node's heartbeats say of how it is reached."""
 
     peer: Peer
@@ -61,6 +61,8 @@ class PromiseRound:
     purpose: Purpose
     granted: set[Peer] = Factory(set[Peer])
     refused: set[Peer] = Factory(set[Peer])
+    standings: dict[Peer, Standing] = Factory(dict[Peer, Standing])
+    """How those stand that have answered."""
 
 
 @define
@@ -70,14 +72,36 @@ class SleepRound:
     epoch: int
     votes: dict[Peer, bool] = Factory(dict[Peer, bool])
     """Voter → whether its instance leads the Raft group."""
+    absent: set[Peer] = Factory(set[Peer])
+    """Members that said, to this very proposal, that nothing of the database is or can be there."""
+    sealing: bool = False
+    """The leader was asked for the seal's index."""
     committed: bool = False
     index: int = -1
+    reached: set[Peer] = Factory(set[Peer])
+    """Voters that have applied everything up to ``index`` (P34)."""
     reports: dict[Peer, SleepReport] = Factory(dict[Peer, SleepReport])
+
+
+@frozen
+class Decided:
+    """A decision, and when it was made (µs on the node's clock)."""
+
+    at: int
+    decision: Decision
+
+
+@define
+class MembersRound:
+    """As a coordinator: changed members that a majority of the former ones is asked to store (P6). Volatile."""
+
+    record: Record
+    stored: set[Peer] = Factory(set[Peer])
 
 
 @define
 class Hosted:
-    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``."""
+    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``, ``moved``."""
 
     record: Record
     state: str
@@ -92,6 +116,10 @@ class Hosted:
     ready_at: int = 0
     voters: tuple[str, ...] = ()
     leader: bool = False
+    moved: bool = False
+    """It starts on another Raft port than its group may know (P42). Durable, as a row of its own."""
+    lost: bool = False
+    """Its data was not there at its last start: nothing runs here, nor can it (P54)."""
     failures: int = 0
     """Starts that failed, or runs that died young, since the last good one: what the backoff grows with."""
     error: str = ""
@@ -119,11 +147,21 @@ class Hosted:
     """A wake came after SIGTERM: start once the exit is observed (P32, P41)."""
     folded: int = -1
     """Applied index at the snapshot before the stop, or -1 when it failed (P34)."""
+    awaited: int = -1
+    """The seal's index, which the coordinator waits for this member to have applied (P34)."""
+    doubt: Literal["", "asked", "shared"] = ""
+    """It stopped for a sleep of which it knows no record: has it asked the others, does another one know none either (P33)."""
 
     # As a coordinator.
+    told: int = 0
+    """The highest promise that others told of: a coordinator asks for one more (P2)."""
     round: PromiseRound | None = None
+    moving: MembersRound | None = None
     sleep: SleepRound | None = None
     idle: set[Peer] = Factory(set[Peer])
+    absent: set[Peer] = Factory(set[Peer])
+    """Members that said that nothing of the database is or can be there: nothing is expected of them, and a vote for a sleep
+    asks them again."""
 
     reported: bool = False
     """This process told the birth's coordinator that it is ready (P13)."""
@@ -132,7 +170,7 @@ class Hosted:
     discard: bool = False
     probe: tuple[int, ProbeFor] = (0, "idle")
     """The newest probe sent, and what for: the outcome of an older one says nothing any more."""
-    decisions: deque[Decision] = Factory(lambda: deque(maxlen=limits.DECISIONS_KEPT))
+    decisions: deque[Decided] = Factory(lambda: deque(maxlen=limits.DECISIONS_KEPT))
 
     @property
     def incarnation(self) -> str:
@@ -155,6 +193,16 @@ class Pending:
     app: str
     name: str
     attempt: Attempt
+    waiters: list[int] = Factory(list[int])
+
+
+@define
+class Seeking:
+    """A database of other nodes that sleeps, or none of whose members is heard, and clients of this node that wait for it.
+    ``epoch``: of the sleep that the intent named (P40). Volatile."""
+
+    deadline: int
+    epoch: int = 0
     waiters: list[int] = Factory(list[int])
 
 
@@ -192,6 +240,21 @@ class Lease:
 
 
 @define
+class Exchange:
+    """Anti-entropy asked of one peer, until everything that it listed is compared. Volatile."""
+
+    number: int
+    asked: int
+    pages: set[int] = Factory(set[int])
+    total: int | None = None
+    batches: set[int] = Factory(set[int])
+    """Of what was wanted, those that are not answered yet."""
+    sent: int = 0
+    whole: bool = False
+    """The peer's store is, as it says itself."""
+
+
+@define
 class PeerView:
     """What another node said last, and when it was heard. Volatile."""
 
@@ -199,6 +262,8 @@ class PeerView:
     heard: frozenset[Peer]
     gateway: str = ""
     fingerprint: bytes = b""
+    listening: bool = False
+    """It promises nothing yet (P61)."""
 
 
 @define
@@ -208,7 +273,16 @@ class State:
     config: Config
     store: str = ""
     births: int = 0
+    life: int = 1
+    promised: int = 0
+    trail: tuple[Stay, ...] = ()
+    whole: bool = False
+    """The store holds all that this peer ever promised. All of :class:`protocol.rows.Identity` is durable."""
     entropy: bytes = b""
+    process: str = ""
+    """Drawn afresh by each process (P63)."""
+    twin: str = ""
+    """Another process that was heard under this node's own peer id, or empty."""
     workers: set[int] = Factory(set[int])
     records: dict[str, Record] = Factory(dict[str, Record])
     by_name: dict[str, list[str]] = Factory(dict[str, list[str]])
@@ -217,24 +291,36 @@ class State:
     names: dict[str, NamePromise] = Factory(dict[str, NamePromise])
     hosted: dict[str, Hosted] = Factory(dict[str, Hosted])
     pending: dict[str, Pending] = Factory(dict[str, Pending])
+    seeking: dict[str, Seeking] = Factory(dict[str, Seeking])
+    """By incarnation: what clients of this node wait for elsewhere."""
+    forwarded: set[int] = Factory(set[int])
+    """Requests not answered yet that came from another node's gateway: they are never sent on (F93)."""
     creations: dict[str, Creation] = Factory(dict[str, Creation])
     leases: dict[int, Lease] = Factory(dict[int, Lease])
     timers: Timers = Factory(Timers)
     by_ticket: dict[int, str] = Factory(dict[int, str])
     """Port ticket → the incarnation that holds it."""
     known: tuple[Peer, ...] = ()
-    """All known nodes, sorted: what majorities of births are counted over. Durable."""
+    """All known nodes, sorted: what majorities of births are counted over. Durable, but for those of the configuration."""
+    nodes: dict[Peer, Known] = Factory(dict[Peer, Known])
+    """The other known nodes that were heard, or heard of, by their rows."""
+    retired: set[Peer] = Factory(set[Peer])
+    """Durable (P64)."""
+    forgotten: dict[str, dict[Peer, int]] = Factory(dict[str, dict[Peer, int]])
+    """Incarnation whose promises went with a rolled-back store → what its other members have told (P62). The keys are durable."""
     peers: dict[Peer, PeerView] = Factory(dict[Peer, PeerView])
     strangers: set[Peer] = Factory(set[Peer])
     """Nodes of other clusters that were heard, and said to be."""
     listening: bool = False
     synced: set[Peer] = Factory(set[Peer])
     """Nodes whose directories were merged since this process began (P61)."""
-    asked: dict[Peer, int] = Factory(dict[Peer, int])
-    """When anti-entropy was asked of a peer, until it is done."""
-    intact: bool = False
-    """The store had an identity when this process began."""
+    exchanges: dict[Peer, Exchange] = Factory(dict[Peer, Exchange])
+    """Anti-entropy under way, by the peer that was asked."""
+    asks: int = 0
+    dots: dict[Dot, list[str]] = Factory(dict[Dot, list[str]])
+    """Living incarnations of a birth's number: more than one only where a store was cloned (P14, F32)."""
     hashes: dict[str, int] = Factory(dict[str, int])
+    in_leaf: list[set[str]] = Factory(lambda: [set[str]() for _ in range(limits.BUCKETS)])
     leaves: list[int] = Factory(lambda: [0] * limits.BUCKETS)
     root: bytes = b""
     """The digest of all leaves, or empty when one has changed since."""

@@ -1,20 +1,17 @@
 """Who is there. Liveness comes from heartbeats alone, never from a connection's state. The laws kept here are R45 (a last-seen
 time for each peer, three misses make it unheard), F75 (a coordinator must hear, and be heard by, a majority: who is deaf
-is not waited for), P61 (a node listens until it has merged the directories of a majority) and P64 (known nodes only grow)."""
+is not waited for), F93 (a gateway is believed for the certificate that its node has signed) and P60 (a heartbeat of another
+cluster is refused)."""
 
 from __future__ import annotations
 
-from protocol import digest, limits
+from protocol import digest, limits, membership, rollback
+from protocol.effects import Believe
 from protocol.ids import Peer
+from protocol.membership import majority
 from protocol.messages import Heartbeat
-from protocol.rows import Known
 from protocol.state import PeerView
 from protocol.turn import Turn
-
-
-def majority(of: int) -> int:
-    """The least number that is more than half of ``of``."""
-    return of // 2 + 1
 
 
 def hears(turn: Turn, peer: Peer) -> bool:
@@ -26,10 +23,10 @@ def hears(turn: Turn, peer: Peer) -> bool:
 
 
 def eligible(turn: Turn, peer: Peer) -> bool:
-    """``peer`` hears a majority of the known nodes, and a majority of them hears it, as far as this node was told."""
-    if not hears(turn, peer):
-        return False
+    """``peer`` may promise, hears a majority of the known nodes, and is heard by a majority, as far as this node was told."""
     known, peers = turn.state.known, turn.state.peers
+    if not hears(turn, peer) or (turn.state.listening if peer == turn.me else peers[peer].listening):
+        return False
     needed = majority(len(known))
     ears = peers[peer].heard if peer != turn.me else {one for one in known if hears(turn, one)}
     heard_by = sum(
@@ -42,18 +39,27 @@ def eligible(turn: Turn, peer: Peer) -> bool:
 
 def heartbeat(turn: Turn) -> Heartbeat:
     state = turn.state
+    known = tuple(peer for peer in state.known if peer == turn.me or peer in state.nodes)
     return Heartbeat(
         state.config.cluster,
         state.store,
         state.births,
-        state.known,
-        tuple(peer for peer in state.known if hears(turn, peer)),
+        known,
+        tuple(peer for peer in known if hears(turn, peer)),
         max(0, state.config.max_databases - state.load()),
         digest.root(state),
         state.listening,
         state.config.addresses,
         state.config.gateway,
         state.config.fingerprint,
+        life=state.life,
+        process=state.process,
+        promised=state.promised,
+        trail=state.trail,
+        whole=state.whole,
+        joining=tuple(peer for peer in known if peer != turn.me and not state.nodes[peer].joined),
+        retired=tuple(sorted(state.retired)),
+        twin=state.twin,
     )
 
 
@@ -68,18 +74,14 @@ def on_connected(turn: Turn, peer: Peer) -> None:
     turn.send(peer, heartbeat(turn))
 
 
-def meet(turn: Turn, *peers: Peer) -> None:
-    """Know these nodes from now on, over restarts too: majorities count them."""
-    new = sorted(set(peers) - set(turn.state.known))
-    if new:
-        turn.state.known = tuple(sorted({*turn.state.known, *new}))
-        for peer in new:
-            turn.write(f"known/{peer}", Known(peer))
-            turn.decide("node joined", None, "its heartbeat carries this cluster's id", "P60", peer=peer)
+def believed(turn: Turn) -> tuple[bytes, ...]:
+    """Certificates of the other nodes' gateways, as they have signed for them."""
+    views = turn.state.peers
+    return tuple(sorted({views[peer].fingerprint for peer in turn.state.known if peer in views} - {b""}))
 
 
 def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
-    """Note what the sender said; whether it belongs to this cluster."""
+    """Note what the sender said; whether it is to be heard: of this cluster, and not retired."""
     if beat.cluster != turn.state.config.cluster:
         strangers = turn.state.strangers
         if sender not in strangers and len(strangers) < limits.KNOWN_NODES:
@@ -87,8 +89,15 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
             turn.decide("heartbeat refused", None, f"it is of cluster {beat.cluster!r}", "P60", peer=sender)
         return False
     fresh = not hears(turn, sender)
-    meet(turn, sender, *beat.known)
-    turn.state.peers[sender] = PeerView(turn.now, frozenset(beat.heard), beat.gateway, beat.fingerprint)
+    if not membership.take_in(turn, sender, beat):
+        return False
+    rollback.note(turn, sender, beat)
+    before = turn.state.peers.get(sender)
+    turn.state.peers[sender] = PeerView(
+        turn.now, frozenset(beat.heard), gateway=beat.gateway, fingerprint=beat.fingerprint, listening=beat.listening
+    )
+    if beat.fingerprint != (before.fingerprint if before is not None else b""):
+        turn.act(Believe(None, believed(turn)))
     if fresh:
         turn.decide("node heard", None, "its heartbeat arrived", "R45", peer=sender)
     return True

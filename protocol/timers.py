@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import heapq
 
+from attrs import Factory, define, field
+
 Name = tuple[str, str]
 
 
+@define
 class Timers:
-    __slots__ = ("_due", "_heap", "_order")
+    _due: dict[Name, tuple[int, int]] = Factory(dict[Name, tuple[int, int]])
+    """When each expires, and the order in which it was set."""
+    _order: int = 0
+    _heap: list[tuple[int, int, Name]] = field(init=False, eq=False, repr=False)
+    """The same, soonest first, and what was moved or cleared since."""
 
-    def __init__(self) -> None:
-        self._due: dict[Name, tuple[int, int]] = {}
-        self._heap: list[tuple[int, int, Name]] = []
-        self._order = 0
+    def __attrs_post_init__(self) -> None:
+        self._heap = sorted((at, order, name) for name, (at, order) in self._due.items())
 
     def set(self, kind: str, key: str, at: int) -> None:
         """Expire (kind, key) at ``at`` (µs), instead of whenever it was set before."""
@@ -44,9 +49,10 @@ class Timers:
 
     def expired(self, now: int) -> Name | None:
         """Take the next timer that is due at ``now``, or None."""
-        deadline = self.deadline
-        if deadline is None or deadline > now:
-            return None
-        name = heapq.heappop(self._heap)[2]
-        del self._due[name]
-        return name
+        heap, due = self._heap, self._due
+        while heap and heap[0][0] <= now:
+            at, order, name = heapq.heappop(heap)
+            if due.get(name) == (at, order):
+                del due[name]
+                return name
+        return None

@@ -15,12 +15,15 @@ from protocol.effects import NOTHING, Action, Answer, Decision, Effects, Problem
 from protocol.limits import DETAIL
 from protocol.messages import Message, RecordNews
 from protocol.records import Record
-from protocol.rows import Seen
-from protocol.state import Hosted, State
+from protocol.rows import Identity, Seen
+from protocol.state import Decided, Hosted, State
+
+PROMISES = ("promise/", "name/")
+"""Rows that others rely on: a step that writes one moves the store's mark, which a rollback would turn back (P62)."""
 
 
 class Turn:
-    __slots__ = ("actions", "broadcasts", "chart", "decisions", "inbox", "now", "sends", "state", "writes")
+    __slots__ = ("actions", "broadcasts", "chart", "decisions", "inbox", "now", "promised", "sends", "state", "writes")
 
     def __init__(self, state: State, chart: Any, now: int) -> None:
         self.state = state
@@ -32,12 +35,16 @@ class Turn:
         self.broadcasts: list[Message] = []
         self.decisions: list[Decision] = []
         self.inbox: deque[Message] = deque()
+        self.promised = False
 
     @property
     def me(self) -> str:
         return self.state.config.peer
 
     def effects(self) -> Effects:
+        if self.promised:
+            self.state.promised += 1
+            self.write_identity()
         if not (self.writes or self.actions or self.sends or self.broadcasts or self.decisions):
             return NOTHING
         return Effects(
@@ -47,7 +54,15 @@ class Turn:
     # What is made durable.
 
     def write(self, key: str, row: Any) -> None:
+        if key.startswith(PROMISES):
+            self.promised = True
         self.writes.append(Write(key, codec.encode(row)))
+
+    def write_identity(self) -> None:
+        """What others are told of this store (P62), with everything that it counts in the same transaction."""
+        state = self.state
+        counts = (state.births, state.life, state.process, state.promised)
+        self.write("identity", Identity(self.me, state.store, *counts, state.trail, state.whole))
 
     def erase(self, key: str) -> None:
         self.writes.append(Write(key, None))
@@ -62,6 +77,7 @@ class Turn:
         self.actions.append(action)
 
     def answer(self, request: int, problem: Problem | None = None, detail: str = "") -> None:
+        self.state.forwarded.discard(request)
         self.actions.append(Answer(request, problem, detail[:DETAIL]))
 
     def send(self, to: str, message: Message) -> None:
@@ -88,7 +104,7 @@ class Turn:
         decision = Decision(event, name, because, law, tuple(fields.items()))
         self.decisions.append(decision)
         if hosted is not None:
-            hosted.decisions.append(decision)
+            hosted.decisions.append(Decided(self.now, decision))
 
     # When.
 

@@ -1,4 +1,4 @@
-"""Where an instance's files are (R50): ``<data_dir>/<internal name>/<incarnation>/{marker, run.json, rqlite/}``.
+"""Where an instance's files are (R50): ``<data_dir>/<internal name>/<incarnation>/{marker, tls.pem, run.json, rqlite/}``.
 
 The laws kept here: a name from outside never becomes a way out of the data directory (F82); a directory is *intact* only
 with its own marker and its Raft state, and one that is not never starts by itself (P54, F54); nothing is deleted, it moves
@@ -43,6 +43,11 @@ class Instance:
     def run(self) -> Path:
         """Which process was started here last; see :mod:`runtime.rqlited_orphans`."""
         return self.path / "run.json"
+
+    @property
+    def tls(self) -> Path:
+        """The database's TLS identity; see :mod:`runtime.database_tls`."""
+        return self.path / "tls.pem"
 
     @property
     def rqlite(self) -> Path:
@@ -96,16 +101,14 @@ class Directories:
                 raise ValueError(f"{part[:64]!r} cannot be the name of a directory")
         return Instance(name, incarnation, self.data_dir / name / incarnation)
 
-    def create(self, name: str, incarnation: str, node_id: str, *, durable: bool = True) -> Instance:
+    def create(self, name: str, incarnation: str, node_id: str) -> Instance:
         """Make an instance's directory and marker. The node id holds the join stamp: a copy that joined again under a new
-        stamp does not match an older marker (P54). With ``durable`` false the caller owes a :func:`make_durable` before
-        anything is acknowledged: rqlited can start meanwhile."""
+        stamp does not match an older marker (P54). The caller owes a :func:`make_durable` before anything is
+        acknowledged: rqlited can start meanwhile."""
         place = self.instance(name, incarnation)
         place.rqlite.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"format": _FORMAT, "incarnation": incarnation, "node_id": node_id})
         write_whole(place.marker, text.encode())
-        if durable:
-            make_durable(place)
         return place
 
     def intact(self, place: Instance, node_id: str | None = None) -> bool:
@@ -188,11 +191,22 @@ def write_whole(path: Path, data: bytes) -> None:
     draft.replace(path)
 
 
+def write_secret(path: Path, data: bytes) -> None:
+    """As :func:`write_whole`, for this user's eyes alone from the first byte on."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)  # its mode would be kept
+    number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(number, "wb") as file:  # noqa: PTH123 (a descriptor)
+        file.write(data)
+    draft.replace(path)
+
+
 def make_durable(place: Instance) -> None:
-    """Force an instance's marker and the names that lead to it to the disk. Without it a power cut could leave acknowledged
-    writes in a directory that may not start, for want of its marker (P54)."""
-    with place.marker.open("rb") as file:
-        os.fsync(file.fileno())
+    """Force an instance's marker, its TLS identity and the names that lead to them to the disk. Without it a power cut could
+    leave acknowledged writes in a directory that may not start, for want of its marker (P54)."""
+    for path in (place.marker, place.tls):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
     for directory in (place.path, place.path.parent, place.path.parent.parent):
         _sync_directory(directory)
 

@@ -4,7 +4,7 @@ time is this machine's monotonic clock, read once for each input, never the wall
 
 Inputs from the whole process wait in one queue. The driver takes all that wait (group commit): it steps each, joins their
 writes in one transaction, and only then carries out the rest in order (:mod:`protocol.effects` has the order). While a slow disk holds a
-commit, inputs gather and share the next one. Every input passes :meth:`Driver._step`, stamped: the flight recorder's place.
+commit, inputs gather and share the next one. Every input passes :meth:`Driver._step`, stamped: the flight recorder sees it there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def monotonic() -> int:
 
 class Driver:
     """``carry_out`` does one step's actions, sends, broadcasts and decisions; it never waits, and never calls back into
-    the driver but by :meth:`feed`. ``record``, if given, sees every input just before its step."""
+    the driver but by :meth:`feed`. ``record``, if given, sees every input just after its step, with its effects or what it raised."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Driver:
         carry_out: Callable[[Effects], None],
         *,
         clock: Callable[[], int] = monotonic,
-        record: Callable[[Input], None] | None = None,
+        record: Callable[[Input, Effects | Exception], None] | None = None,
     ) -> None:
         self._engine = engine
         self._disk = disk
@@ -85,6 +85,14 @@ class Driver:
             raise QueueFull(f"{QUEUE} inputs wait for the engine")
         self._waiting.append(input)
         self._arrived.set()
+
+    def offer(self, input: Input) -> bool:
+        """Queue an input of another node, if fewer than half of :data:`QUEUE` wait: what peers send must never keep out
+        what this machine reports (F92), and a message that is lost is the protocol's business. Never waits."""
+        if len(self._waiting) >= QUEUE // 2:
+            return False
+        self.feed(input)
+        return True
 
     async def run(self) -> None:
         """Drive until cancelled. Raises :class:`EngineFailed`, :class:`sqlite3.Error` when a commit failed; both must
@@ -116,10 +124,13 @@ class Driver:
 
     def _step(self, input: Input) -> Effects:
         stamped = attrs.evolve(input, now=self._clock())
-        if self._record is not None:
-            self._record(stamped)
         try:
-            return self._engine.step(stamped)
+            effects = self._engine.step(stamped)
         except Exception as error:
             log.exception("engine failed", input=repr(stamped)[:2000])
+            if self._record is not None:
+                self._record(stamped, error)
             raise EngineFailed(f"{type(error).__name__} at {type(stamped).__name__}") from error
+        if self._record is not None:
+            self._record(stamped, effects)
+        return effects

@@ -30,6 +30,10 @@ SNAPSHOT_TIMEOUT: Final = 8.0
 log = structlog.stdlib.get_logger("node")
 
 
+class Halted(Exception):
+    """The engine ends this process: its text is the cause, one line."""
+
+
 class Transport(Protocol):
     """What carries messages to other nodes. Never waits, never reports loss: loss is the protocol's business."""
 
@@ -40,7 +44,7 @@ class Transport(Protocol):
 
 class Executor:
     """``feed``: :meth:`runtime.driver.Driver.feed`. ``instances``: the nursery in which rqlited tasks live, which outlives the
-    driver's. ``names``: the living databases of an application (R35). ``transport``: None while this node knows no other."""
+    driver's. ``names``: the living databases of an application (R35). ``operator`` gets answers to requests below 0. ``transport``: None while this node knows no other."""
 
     def __init__(
         self,
@@ -52,7 +56,8 @@ class Executor:
         gateway: GatewayHost,
         names: Callable[[str], tuple[str, ...]],
         directories: Directories,
-        host: str = "127.0.0.1",
+        operator: Callable[[effects.Answer], None],
+        raft_host: str = "127.0.0.1",
         transport: Transport | None = None,
     ) -> None:
         self._feed = feed
@@ -62,7 +67,8 @@ class Executor:
         self._gateway = gateway
         self._names = names
         self._directories = directories
-        self._host = host
+        self._operator = operator
+        self._raft_host = raft_host
         self._transport = transport
         self._runs: dict[str, int] = {}
         self._all_ended = trio.Event()
@@ -78,10 +84,14 @@ class Executor:
             effects.Door: self._door,
             effects.Forget: self._forget,
             effects.Answer: self._answer,
+            effects.Halt: self._halt,
+            effects.Route: self._route,
+            effects.Believe: self._believe,
         }
+        self._halted: Halted | None = None
 
     def carry_out(self, wanted: effects.Effects) -> None:
-        """All of one step but its writes, which are durable by now."""
+        """All of one step but its writes, which are durable by now. Raises :class:`Halted` when the engine ends this process."""
         for action in wanted.actions:
             log.debug("action", **_fields(action))
             self._do[type(action)](action)
@@ -92,6 +102,11 @@ class Executor:
                 self._transport.broadcast(message)
         for decision in wanted.decisions:
             render(decision)
+        if self._halted is not None:
+            raise self._halted  # after the step's messages: one of them may tell a twin to stop too (P63)
+
+    def _halt(self, action: effects.Halt) -> None:
+        self._halted = Halted(action.reason)
 
     def deliver(self, frame: frames.FromWorker) -> None:
         """A frame of a gateway worker: the engine's input, or a question that is answered from what is known."""
@@ -100,8 +115,8 @@ class Executor:
                 self._tell(inputs.WorkerJoined(0, worker))
             case frames.WorkerLeft(worker):
                 self._tell(inputs.WorkerLeft(0, worker))
-            case frames.Ask(_, request, app, name, _):
-                self._tell(inputs.Ask(0, request, app, name))
+            case frames.Ask(_, request, app, name, forwarded):
+                self._tell(inputs.Ask(0, request, app, name, forwarded))
             case frames.ListNames(_, request, app):
                 self._gateway.names(request, list(self._names(app)))
             case frames.DoorAck(worker, incarnation, generation, in_flight):
@@ -150,10 +165,11 @@ class Executor:
             node_id=action.node_id,
             http_port=action.http,
             raft_port=action.raft,
-            host=self._host,
+            raft_host=self._raft_host,
             mode=action.mode,
             join=action.join,
             peers=action.peers,
+            sources=action.sources,
         )
 
         def on_ready(ready: Ready) -> None:
@@ -230,8 +246,18 @@ class Executor:
         self._gateway.forget(action.incarnation)
 
     def _answer(self, action: effects.Answer) -> None:
+        if action.request < 0:
+            self._operator(action)
+            return
         error = None if action.problem is None else frames.Problem(action.problem, action.detail)
         self._gateway.answer(frames.Request(action.request), error=error)
+
+    def _route(self, action: effects.Route) -> None:
+        hops = tuple(frames.Hop(hop.peer, hop.gateway, hop.fingerprint) for hop in action.hops)
+        self._gateway.route(frames.Request(action.request), action.app, action.name, hops)
+
+    def _believe(self, action: effects.Believe) -> None:
+        self._gateway.believe(action.worker, action.fingerprints)
 
 
 def render(decision: effects.Decision) -> None:

@@ -1,5 +1,6 @@
-"""Who this node is. Law: a cluster is founded once, by an explicit act, which mints its id and its secret (P60); what a
-node is known by never leaves its directory and is readable by its user alone.
+"""Who this node is. Laws: a cluster is founded once, by an explicit act, which mints its secret (P60), and its id follows from the
+secret, so that nobody can hold the one of one cluster and the other of another; what a node is known by never leaves its directory and
+is readable by its user alone.
 
 Two files under ``<data_dir>/identity/`` (directory 0700, files 0600), both in libp2p's own forms so that its tools read them:
 ``node.key``, the ed25519 private key as libp2p's protobuf, and ``cluster.secret``, the pre-shared key of its private networks
@@ -9,6 +10,7 @@ importing libp2p costs 0.5-0.9 s that a start needs not pay.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -52,9 +54,36 @@ def peer_id(public: bytes) -> str:
     return "1" * (len(raw) - len(raw.lstrip(b"\0"))) + text
 
 
+def cluster_id(secret: bytes) -> str:
+    """The id of the cluster whose secret this is, 32 hex digits. One way: heartbeats carry it, and tell nothing of the secret."""
+    return hashlib.sha256(b"torpor cluster id 1\0" + secret).hexdigest()[:32]
+
+
 def mint(data_dir: Path) -> None:
-    """Make key and secret, durably, where they are missing; what is there stays, so that a founding that crashed half way
-    can be repeated. Raises OSError."""
+    """Found: make key and secret, durably, where they are missing; what is there stays, so that a founding that crashed half
+    way can be repeated. Raises OSError."""
+    _settle(data_dir, secrets.token_bytes(32))
+
+
+def adopt(data_dir: Path, secret_file: Path | None) -> None:
+    """Join: make a key, and copy the cluster's secret from ``secret_file``; without one it must lie in its place already. Raises
+    OSError, :class:`IdentityUnusable`."""
+    own = data_dir / DIRECTORY / SECRET
+    if secret_file is None:
+        if not own.exists():
+            raise IdentityUnusable(
+                f"no cluster secret: copy {DIRECTORY}/{SECRET} from the data directory of a node of the cluster to {own} "
+                "(mode 0600), or name a copy in security.cluster_secret_file"
+            )
+        _settle(data_dir, _secret(own))
+        return
+    secret = _secret(secret_file)
+    if own.exists() and _secret(own) != secret:
+        raise IdentityUnusable(f"{secret_file} and {own} are secrets of two clusters; remove the one that is not meant")
+    _settle(data_dir, secret)
+
+
+def _settle(data_dir: Path, secret: bytes) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # 40 ms, needed here only
 
     directory = data_dir / DIRECTORY
@@ -63,7 +92,7 @@ def mint(data_dir: Path) -> None:
         key = Ed25519PrivateKey.generate()
         _write(directory / KEY, _PRIVATE_HEAD + key.private_bytes_raw() + key.public_key().public_bytes_raw())
     if not (directory / SECRET).exists():
-        _write(directory / SECRET, f"{_SECRET_HEAD}{secrets.token_hex(32)}\n".encode())
+        _write(directory / SECRET, f"{_SECRET_HEAD}{secret.hex()}\n".encode())
     for each in (directory, data_dir):
         fd = os.open(each, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -73,22 +102,24 @@ def mint(data_dir: Path) -> None:
 
 
 def load(data_dir: Path) -> Identity:
-    """The identity that was minted here. Raises :class:`IdentityUnusable`: missing, damaged, or open to other users."""
+    """The identity that was made here. Raises :class:`IdentityUnusable`: missing, damaged, or open to other users."""
     key = _read(data_dir / DIRECTORY / KEY)
     if len(key) != len(_PRIVATE_HEAD) + 64 or not key.startswith(_PRIVATE_HEAD):
         raise IdentityUnusable(f"{data_dir / DIRECTORY / KEY} is no libp2p ed25519 key; restore it from a copy")
-    secret = _read(data_dir / DIRECTORY / SECRET).decode(errors="replace")
-    digits = secret.removeprefix(_SECRET_HEAD).strip()
-    try:
-        psk = bytes.fromhex(digits) if secret.startswith(_SECRET_HEAD) else b""
-    except ValueError:
-        psk = b""
-    if len(psk) != 32:
-        raise IdentityUnusable(
-            f"{data_dir / DIRECTORY / SECRET} is no cluster secret (libp2p swarm key v1); copy it from another node"
-        )
     seed, public = key[4:36], key[36:]
-    return Identity(peer_id(public), seed, psk)
+    return Identity(peer_id(public), seed, _secret(data_dir / DIRECTORY / SECRET))
+
+
+def _secret(path: Path) -> bytes:
+    text = _read(path).decode(errors="replace")
+    digits = text.removeprefix(_SECRET_HEAD).strip()
+    try:
+        secret = bytes.fromhex(digits) if text.startswith(_SECRET_HEAD) else b""
+    except ValueError:
+        secret = b""
+    if len(secret) != 32:
+        raise IdentityUnusable(f"{path} is no cluster secret (libp2p swarm key v1); copy it from another node")
+    return secret
 
 
 def _read(path: Path) -> bytes:

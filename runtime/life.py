@@ -3,7 +3,7 @@ node runs when the engine boots (F61); the end is in order and bounded: no new r
 rqlited is stopped, and nothing is left behind.
 
     instances (nursery: rqlited tasks, which outlive everything else)
-      control (nursery: driver, gateway)
+      control (nursery: driver, gateway, the operator's socket)
 
 When control ends, by a signal or by a fault, no input is stepped any more, so the exits of the last children are not taken
 for crashes: their databases stay *active* on the disk, and the next start brings them up again.
@@ -18,29 +18,37 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from protocol.chart import TABLE, Chart
 from protocol.inputs import Boot, Input
 from protocol.node import Config, Node
+from runtime import __version__
+from runtime.control import Control
 from runtime.directories import Directories, write_whole
-from runtime.driver import Driver
+from runtime.driver import Driver, monotonic
 from runtime.execute import Executor
+from runtime.gateway import certificates
 from runtime.gateway.frames import FromWorker, WorkerConfig
-from runtime.gateway.host import GatewayHost
-from runtime.identity import Identity
+from runtime.gateway.host import GatewayHost, bound, reached_at
+from runtime.identity import DIRECTORY, Identity
 from runtime.ports import Ports
+from runtime.recorder import DIRECTORY as RECORDINGS
+from runtime.recorder import Recorder
 from runtime.rqlited import Supervisor
 from runtime.rqlited_binary import Binary
 from runtime.settings import Address, Settings
 from runtime.store import Store
+from runtime.transport.addresses import PeerAddress, advertised, advertised_host
+from runtime.transport.book import FILE, AddressBook
+from runtime.transport.network import Network
 
 STATUS: Final = "node.json"
-"""In the data directory while the node serves: its pid, peer id and the gateway's address, for tools."""
+"""In the data directory while the node serves: its pid, peer id, the gateway's address and its own addresses, for tools."""
 DRAIN: Final = 1.5
 """Seconds that requests in flight have after SIGTERM (with the next one below 5 s in all)."""
 STOP: Final = 1.5
@@ -63,6 +71,9 @@ class Means:
     settings: Settings
     identity: Identity
     cluster: str
+    joined: bool
+    """It joined a cluster, as against: founded one."""
+    listen: tuple[PeerAddress, ...]
     store: Store
     binary: Binary
     directories: Directories
@@ -91,12 +102,18 @@ class Stop:
             (self.hurried if self.asked.is_set() else self.asked).set()
 
 
-def configuration(settings: Settings, peer: str) -> Config:
-    """The engine's share of the settings: microseconds instead of seconds."""
-    database = settings.database
+def configuration(means: Means) -> Config:
+    """The engine's share of the settings: microseconds instead of seconds. Bootstrap peers are not *known*: they become so by their
+    first heartbeat, and one that is named wrongly never counts in a majority."""
+    settings, peer = means.settings, means.identity.peer
+    database, advertise = settings.database, settings.node.advertise_host
     return Config(
         peer=peer,
+        host=advertised_host(means.listen, advertise),
         known=(peer,),
+        cluster=means.cluster,
+        health_interval=round(settings.discovery.health_check_interval * 1e6),
+        addresses=advertised(means.listen, advertise, peer),
         replication_factor=database.replication_factor,
         hibernation_timeout=round(database.hibernation_timeout * 1e6),
         max_databases=database.max_databases,
@@ -155,7 +172,12 @@ async def live(means: Means) -> None:
 
 async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: trio.Nursery, stop: Stop) -> Executor:
     settings = means.settings
-    config = configuration(settings, means.identity.peer)
+    certificate = certificates.provide(
+        means.directories.data_dir / DIRECTORY, means.identity.secret, means.identity.peer
+    )
+    between = await bound(str(settings.gateway.internal_listen), "gateway.internal_listen")
+    config = configuration(means)
+    config = evolve(config, gateway=reached_at(between, config.host), fingerprint=certificate.fingerprint)
     engine = Node(config, means.chart)
 
     # Gateway, executor and driver form a ring; these two close it.
@@ -165,12 +187,40 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
     def feed(outcome: Input) -> None:
         driver.feed(outcome)
 
+    def offer(heard: Input) -> bool:
+        return driver.offer(heard)
+
+    peers = settings.discovery.bootstrap_peers
+    network = Network(
+        means.identity,
+        means.listen,
+        AddressBook(means.directories.data_dir / FILE, means.identity.peer, peers),
+        offer=offer,
+        known=lambda: engine.state.known,
+        max_connections=settings.node.max_connections,
+        discovery_interval=settings.discovery.discovery_interval,
+    )
     gateway = GatewayHost(
         listen=str(settings.gateway.listen),
         workers=settings.gateway.workers,
-        config=worker_config(settings),
+        config=evolve(worker_config(settings), identity=str(certificate.file), authority=certificate.authority),
         deliver=deliver,
+        between=between,
     )
+    address = ""
+
+    def about() -> dict[str, Any]:
+        binary = means.binary
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "rqlited": f"{binary.path} (rqlite {binary.major})",
+            "gateway": address,
+            "addresses": list(config.addresses),
+            "data_dir": str(means.directories.data_dir),
+        }
+
+    operator = Control(engine, feed, monotonic, about)
     executor = Executor(
         feed=feed,
         instances=instances,
@@ -179,26 +229,46 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
         gateway=gateway,
         names=engine.databases,
         directories=means.directories,
+        operator=operator.answered,
+        transport=network,
     )
-    driver = Driver(engine, means.store, executor.carry_out)
+    recorder = Recorder(
+        means.directories.data_dir / RECORDINGS,
+        engine,
+        segment_bytes=settings.recorder.segment_bytes,
+        segments=settings.recorder.segments,
+    )
+    recorded = settings.recorder.enabled
+    driver = Driver(engine, means.store, executor.carry_out, record=recorder.record if recorded else None)
     status = means.directories.data_dir / STATUS
     rows = means.store.rows()
-    driver.feed(Boot(0, os.urandom(32), rows, found=not rows))  # before any frame of a worker can be
-    async with trio.open_nursery() as control:
+    found = not rows and not means.joined
+    driver.feed(Boot(0, os.urandom(32), rows, found=found))  # before any frame of a worker, or of a peer, can be
+    async with recorder.running() if recorded else contextlib.nullcontext(), trio.open_nursery() as control:
+        # libp2p takes a second to load, in a thread, in which the gateway's workers start; nobody who queries waits for it.
+        control.start_soon(_open_network, control, network, config)
         host, port = await control.start(gateway.run)  # first: a taken port ends the node before any rqlited is started
         binary = means.binary
-        log.info("node starts", cluster=means.cluster, rqlited=str(binary.path), rqlite_major=binary.major)
-        if len(config.known) < config.replication_factor:
+        log.info(
+            "node starts",
+            cluster=means.cluster,
+            advertised=config.host,
+            rqlited=str(binary.path),
+            rqlite_major=binary.major,
+        )
+        known = 1 + sum(key.startswith("known/") for key, _ in rows)
+        if known < config.replication_factor:
             log.warning(
                 "too few nodes for new databases",
-                because=f"database.replication_factor is {config.replication_factor}, {len(config.known)} node is known: "
+                because=f"database.replication_factor is {config.replication_factor}, {known} known yet: "
                 "creations will fail until more join",
             )
         control.start_soon(driver.run)
+        await control.start(operator.run, means.directories.data_dir)
         control.start_soon(_housekeeping, means.directories)
         address = f"http://{Address(host, port)}"
-        _publish(status, means.identity.peer, address)
-        # The one line on standard output: the logs may be anywhere, and who started the node waits for this.
+        _publish(status, means, address, config.addresses)
+        # On standard output: the logs may be anywhere, and who started the node waits for this line.
         sys.stdout.write(f"torpor: serving {address} (pid {os.getpid()}, data {means.directories.data_dir})\n")
         sys.stdout.flush()
         await stop.asked.wait()
@@ -210,8 +280,24 @@ async def _serve(means: Means, supervisor: Supervisor, ports: Ports, instances: 
     return executor
 
 
-def _publish(status: Path, peer: str, address: str) -> None:
-    write_whole(status, json.dumps({"pid": os.getpid(), "node_id": peer, "gateway": address}).encode())
+async def _open_network(control: trio.Nursery, network: Network, config: Config) -> None:
+    await control.start(network.run)
+    log.info("listening for other nodes", addresses=config.addresses)
+    sys.stdout.write(
+        f"torpor: other nodes reach this one by discovery.bootstrap_peers: {json.dumps(config.addresses)}\n"
+    )
+    sys.stdout.flush()
+
+
+def _publish(status: Path, means: Means, gateway: str, addresses: tuple[str, ...]) -> None:
+    said = {
+        "pid": os.getpid(),
+        "node_id": means.identity.peer,
+        "cluster": means.cluster,
+        "gateway": gateway,
+        "addresses": addresses,
+    }
+    write_whole(status, json.dumps(said).encode())
 
 
 async def _hurry(stop: Stop, patience: trio.CancelScope) -> None:

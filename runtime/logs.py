@@ -1,8 +1,8 @@
 """Structured logs (R60): an event and its fields, never a sentence with values glued in. The law kept here: a log line is the
 one place where an operator reads what happened, so each carries the node, and a line that cannot be written never ends the node.
 
-The core's decisions arrive here with their reason (``because``) and law; standard library loggers of libraries (uvicorn,
-libp2p) come out in the same form, warnings and above.
+The core's decisions arrive here with their reason (``because``) and law; standard library loggers of libraries (uvicorn)
+come out in the same form, warnings and above; libp2p's own only at level ``debug``.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ def configure(settings: LoggingSettings, node_id: str = "") -> None:
             old.close()
     root.addHandler(handler)
     root.setLevel(_LEVELS[settings.level])
-    for noisy in ("libp2p", "httpx", "httpcore", "multiaddr", "uvicorn", "asyncio"):
+    for noisy in ("httpx", "httpcore", "multiaddr", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, _LEVELS[settings.level]))
+    # To libp2p each failed dial and each connection that breaks is an error; ours says what became of a peer.
+    logging.getLogger("libp2p").setLevel(logging.WARNING if settings.level == "debug" else logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -8,7 +8,6 @@ Exit codes: 0 stopped as asked; 1 the node had to end (its log says why); 2 it d
 from __future__ import annotations
 
 import argparse
-import secrets
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,10 +27,12 @@ from runtime.ports import can_bind
 from runtime.rqlited_binary import RqlitedMissing, find_binary
 from runtime.settings import Settings, SettingsError, load
 from runtime.store import FILE, DirectoryLock, Store, StoreUnusable
+from runtime.transport.addresses import ListenTaken, settle
 
 CLUSTER: Final = "cluster"
 PEER: Final = "peer"
-"""Facts of the store: the cluster's id, and the peer that the store belongs to."""
+JOINED: Final = "joined"
+"""Facts of the store: the cluster's id, the peer that the store belongs to, and (any value) that it joined instead of founding."""
 
 log = structlog.stdlib.get_logger("node")
 
@@ -47,6 +48,7 @@ _WILL_NOT_START: Final = (
     IdentityUnusable,
     DirectoryUnusable,
     GatewayFailed,
+    ListenTaken,
     NotFounded,
     life.OrphanUnstoppable,
 )
@@ -83,9 +85,14 @@ def _parser() -> argparse.ArgumentParser:
 def _run(settings: Settings, *, found: bool, library: bool) -> int:
     binary = find_binary(str(settings.rqlite.binary or ""))
     directories = Directories(settings.node.data_dir)
-    if not found and not directories.data_dir.joinpath(FILE).exists():
-        raise NotFounded(_nothing_here(settings, directories.data_dir))
-    if found and settings.gateway.listen.port and not can_bind(*settings.gateway.listen):
+    new = not directories.data_dir.joinpath(FILE).exists()
+    if new and not found and not settings.discovery.bootstrap_peers:
+        raise NotFounded(
+            f"no cluster in {directories.data_dir}, and discovery.bootstrap_peers names no node of one: run once with --found to "
+            "found a new cluster, or set node.data_dir to where its data is"
+        )
+    listen = settle(settings.node.listen_addresses)
+    if new and settings.gateway.listen.port and not can_bind(*settings.gateway.listen):
         # Looked at before founding: else the next try would find a founded cluster and refuse --found.
         raise GatewayFailed(
             f"the gateway cannot listen on {settings.gateway.listen}: the port is taken; stop its user, or set gateway.listen"
@@ -94,11 +101,14 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
     directories.prepare()
     if found:
         found_cluster(directories.data_dir)
+    elif settings.discovery.bootstrap_peers:
+        join_cluster(directories.data_dir, settings.security.cluster_secret_file)
     with Store(directories.data_dir) as store:
         facts = store.facts()
         if not facts:
             raise NotFounded(f"the founding in {directories.data_dir} was cut off half way; run once more with --found")
         who = identity.load(directories.data_dir)
+        cluster = _cluster(store, facts[CLUSTER], who.secret)
         if facts.get(PEER) != who.peer:
             raise StoreUnusable(
                 f"{store.path} belongs to peer {facts.get(PEER) or 'nobody'}, the key here to {who.peer}; "
@@ -107,7 +117,8 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
         logs.configure(settings.logging, who.peer)
         chart = LibraryChart() if library else TABLE
         try:
-            trio.run(life.live, life.Means(settings, who, facts[CLUSTER], store, binary, directories, chart))
+            means = life.Means(settings, who, cluster, JOINED in facts, listen, store, binary, directories, chart)
+            trio.run(life.live, means)
         except BaseExceptionGroup as group:
             return _ended(group)
     lock.release()
@@ -125,16 +136,32 @@ def found_cluster(data_dir: Path) -> None:
                 "or give a new cluster an empty node.data_dir"
             )
         identity.mint(data_dir)
-        store.found({CLUSTER: secrets.token_hex(16), PEER: identity.load(data_dir).peer})
+        who = identity.load(data_dir)
+        store.found({CLUSTER: identity.cluster_id(who.secret), PEER: who.peer})
 
 
-def _nothing_here(settings: Settings, data_dir: Path) -> str:
-    if settings.discovery.bootstrap_peers:
-        return f"no store in {data_dir}: this version cannot join the cluster of discovery.bootstrap_peers yet"
-    return (
-        f"no cluster in {data_dir}, and discovery.bootstrap_peers names no node of one: run once with --found to found a new "
-        "cluster, or set node.data_dir to where its data is"
-    )
+def join_cluster(data_dir: Path, secret_file: Path | None) -> None:
+    """Make a locked, empty data directory that of a node of the cluster whose secret this is; one that has a store already stays
+    as it is. The node belongs to the cluster from the first heartbeat that it hears (P61)."""
+    if data_dir.joinpath(FILE).exists():
+        with Store(data_dir) as store:
+            if store.facts():
+                return
+    identity.adopt(data_dir, secret_file)
+    who = identity.load(data_dir)
+    with Store(data_dir, create=True) as store:
+        store.found({CLUSTER: identity.cluster_id(who.secret), PEER: who.peer, JOINED: "yes"})
+
+
+def _cluster(store: Store, stored: str, secret: bytes) -> str:
+    """The cluster's id. Raises :class:`NotFounded` when the secret is another cluster's: ids never merge (P60)."""
+    cluster = identity.cluster_id(secret)
+    if stored != cluster:
+        raise NotFounded(
+            f"{store.path} belongs to cluster {stored}, the secret in {identity.DIRECTORY}/{identity.SECRET} to {cluster}; "
+            "restore the secret that belongs to this store"
+        )
+    return cluster
 
 
 def _ended(group: BaseExceptionGroup[BaseException]) -> int:

@@ -54,13 +54,14 @@ class Ports:
     """Who owns which port on this node. Owners are numbers that the caller chooses (the engine's tickets)."""
 
     def __init__(
-        self, http_range: Range, raft_range: Range, host: str = "127.0.0.1", rng: random.Random | None = None
+        self, http_range: Range, raft_range: Range, raft_host: str = "127.0.0.1", rng: random.Random | None = None
     ) -> None:
+        """``raft_host``: the IP address at which Raft ports are bound; HTTP ports are bound on loopback."""
         for first, last in (http_range, raft_range):
             if not 0 < first <= last < 65536:
                 raise ValueError(f"{first}-{last} is no range of ports")
         self._ranges: dict[str, Range] = {"HTTP": http_range, "Raft": raft_range}
-        self._host = host
+        self._hosts = {"HTTP": "127.0.0.1", "Raft": raft_host}
         self._random = rng or random.SystemRandom()
         self._owned: dict[str, dict[int, int]] = {"HTTP": {}, "Raft": {}}  # kind -> owner -> port
         self._owner: dict[int, int] = {}  # port -> owner: one book for both kinds, so that no port has two uses
@@ -117,7 +118,7 @@ class Ports:
             # A port is free for its owner again, but only in the use that it had: this keeps HTTP and Raft apart (F84).
             if port == never or (port in self._owner and self._owned[kind].get(owner) != port):
                 return False
-            return can_bind(self._host, port)
+            return can_bind(self._hosts[kind], port)
 
         if preferred and free(preferred):
             return preferred

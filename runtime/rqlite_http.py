@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Literal, cast
 from urllib.parse import quote
@@ -61,12 +62,17 @@ class Reply:
 @frozen
 class Store:
     """From ``/status``: the index of the last log entry applied to SQLite, the leader's node id (empty: unknown), whether
-    this node leads, and the voters' node ids, sorted."""
+    this node leads, and its own Raft configuration's voters: node id → Raft address."""
 
     fsm_index: int
     leader_id: str
     leads: bool
-    voters: tuple[str, ...]
+    addresses: Mapping[str, str]
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Their node ids, sorted."""
+        return tuple(sorted(self.addresses))
 
 
 class RqliteHttp:
@@ -118,8 +124,8 @@ class RqliteHttp:
         try:
             store = (await self.request("GET", "/status", within)).json()["store"]
             leader = store["leader"]["node_id"]
-            voters = sorted(node["id"] for node in store["nodes"] or () if node["suffrage"] == "Voter")
-            return Store(int(store["fsm_index"]), leader, leader == store["node_id"] != "", tuple(voters))
+            voters = {node["id"]: node["addr"] for node in store["nodes"] or () if node["suffrage"] == "Voter"}
+            return Store(int(store["fsm_index"]), leader, leader == store["node_id"] != "", voters)
         except (KeyError, TypeError, ValueError) as error:
             raise RqliteError(f"/status is not as expected: {error!r}") from None
 

@@ -1,10 +1,12 @@
 """The supervisor of this node's rqlited children. The laws kept here: one process for a directory, ever (F45, F61); a run
 has exactly one :class:`Exit`, given when the process is reaped, so none is left as a zombie (F60); ready means that a strong
-read passed, nothing less (F12); cancellation ends the process before it is heard of outside.
+read passed, nothing less (F12); cancellation ends the process before it is heard of outside; no rqlited starts without its
+database's TLS identity (:mod:`runtime.database_tls`).
 
 How a start becomes fast: nothing here waits by the clock. rqlited says on stderr when a leader is known, and that line
 triggers a strong read at once; a slow poll behind it covers a version that would say it otherwise, and costs little: asking
-often while rqlited starts only takes the processor from it. The marker is forced to the disk while rqlited starts, and is durable before anyone hears of readiness.
+often while rqlited starts only takes the processor from it. The marker and the identity are forced to the disk while rqlited
+starts, and are durable before anyone hears of readiness.
 
 stderr is a pipe whose reading end the child holds too, as its stdin: when this node is killed, a line that the orphan logs
 is not a SIGPIPE that crashes it in the middle of its orderly stop.
@@ -20,16 +22,28 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from runtime import processes, rqlited_orphans
+from runtime.database_keys import Fetch, KeyMissing
 from runtime.directories import Directories, Instance, make_durable
 from runtime.processes import Resources
-from runtime.rqlite_http import RqliteError, RqliteHttp
+from runtime.rqlite_http import RqliteError, RqliteHttp, Store
 from runtime.rqlited_binary import Binary
 from runtime.rqlited_exit import DETAIL, Cause, Exit, cause_of
 from runtime.rqlited_orphans import Orphan
-from runtime.rqlited_start import DataMissing, StartSpec, Timers, arguments, environment, prepare
+from runtime.rqlited_outcomes import Probe, Ready, Snapshot
+from runtime.rqlited_start import (
+    JOIN_WITHIN,
+    LOOPBACK,
+    DataMissing,
+    StartSpec,
+    Timers,
+    arguments,
+    environment,
+    identify,
+    prepare,
+)
 
 __all__ = ["Exit", "Orphan", "Probe", "Ready", "Snapshot", "StartSpec", "Supervisor", "Timers"]
 
@@ -49,41 +63,7 @@ _LAST_LINES: Final = 0.5
 """Seconds to read what an ended process still left in the pipe."""
 _CUE: Final = b"is now Leader"
 """8.26 says it of itself and of another leader; the code of later versions does, too."""
-
-
-@frozen
-class Ready:
-    """A strong read passed. ``applied_index``: this member's own, ``voters``: node ids, sorted. On a follower the read was
-        answered by the leader: whether this member has caught up is read from its index. What direct clients
-    asked while it started shows in the first :class:`Probe`, whose counter begins at 0."""
-
-    http_url: str
-    applied_index: int
-    voters: tuple[str, ...]
-    leader: bool
-    pid: int
-
-
-@frozen
-class Probe:
-    """``counter``: client requests that rqlited counted, without our own probes; a restart makes it go back. A probe of ours
-    that timed out may be counted as one of theirs: that errs on the side of *busy* (F40)."""
-
-    ok: bool
-    counter: int = 0
-    applied_index: int = 0
-    leader: bool = False
-    voters: tuple[str, ...] = ()
-    error: str = ""
-
-
-@frozen
-class Snapshot:
-    """``ok``: the WAL is folded into the database file, up to ``applied_index`` (P34)."""
-
-    ok: bool
-    applied_index: int = 0
-    error: str = ""
+_JOINED: Final = b"successfully joined cluster"
 
 
 @define(eq=False)
@@ -92,14 +72,18 @@ class _Live:
 
     spec: StartSpec
     http: RqliteHttp
+    began: float = field(factory=trio.current_time)
+    before: trio.CancelScope = field(factory=trio.CancelScope)  # until there is a process that a stop can be sent to
     process: trio.Process | None = None
     ready: bool = False
     own: int = 0  # requests of ours that rqlited has counted
     terminated: bool = False
     killed: bool = False
-    trouble: str = ""  # our own files failed: the run ends as a fault of the disk
+    new_files: bool = False  # owed to the disk before anyone hears of readiness
+    trouble: tuple[Cause, str] | None = None  # why we ended the run, where nobody had asked for it
     patience: trio.CancelScope = field(factory=trio.CancelScope)  # ends at the deadline for SIGKILL
     cue: trio.Event = field(factory=trio.Event)
+    joined: trio.Event = field(factory=trio.Event)
     said: deque[str] = field(factory=lambda: deque[str](maxlen=_LINES))
     probing: trio.Lock = field(factory=trio.Lock)  # else one probe's read looks like traffic to another
 
@@ -118,7 +102,8 @@ class Supervisor:
 
     ``heartbeat_timeout``: Raft's, seconds, where a start names no other. ``stop_timeout``: seconds from SIGTERM to SIGKILL
     where no deadline is given (orphans). ``extra_environment``: GOMAXPROCS, GOMEMLIMIT and the like.
-    ``on_line``: told each line of a child's stderr, with its incarnation."""
+    ``fetch``: asks another member for a TLS identity; None: there is no other node. ``on_line``: told each line of a child's
+    stderr, with its incarnation."""
 
     def __init__(
         self,
@@ -128,6 +113,7 @@ class Supervisor:
         heartbeat_timeout: float = 0.25,
         stop_timeout: float = 5.0,
         extra_environment: Mapping[str, str] | None = None,
+        fetch: Fetch | None = None,
         on_line: Callable[[str, str], None] | None = None,
     ) -> None:
         self._binary = binary
@@ -135,6 +121,7 @@ class Supervisor:
         self._timers = Timers(heartbeat_timeout)
         self._stop_timeout = stop_timeout
         self._environment = environment(extra_environment or {})
+        self._fetch = fetch
         self._on_line = on_line
         self._live: dict[str, _Live] = {}
 
@@ -149,7 +136,7 @@ class Supervisor:
         if spec.incarnation in self._live:
             refused = f"refused: run {self._live[spec.incarnation].spec.run} of this directory has not ended"
             return Exit(spec.run, None, "crashed", refused, wal_empty=False)
-        live = self._live[spec.incarnation] = _Live(spec, RqliteHttp(spec.host, spec.http_port))
+        live = self._live[spec.incarnation] = _Live(spec, RqliteHttp(LOOPBACK, spec.http_port))
         try:
             return await self._run(live, on_ready)
         finally:
@@ -162,14 +149,20 @@ class Supervisor:
         def never(cause: Cause, detail: str, place: Instance | None = None) -> Exit:
             return Exit(spec.run, None, cause, detail[:DETAIL], place is not None and place.wal_empty)
 
+        place = self._directories.instance(spec.name, spec.incarnation)
         try:
-            place = self._directories.instance(spec.name, spec.incarnation)
             if orphans := rqlited_orphans.living(place):
                 return never("crashed", f"refused: process {orphans[0].pid} already runs on this directory")
             prepare(self._directories, spec)
+            with live.before:
+                live.new_files = await identify(place, spec, self._fetch)
+            if live.before.cancelled_caught:
+                return never("killed", "before it was started", place)
             rqlited_orphans.record(place, spec.run, str(self._binary.path), None)
         except DataMissing as error:
             return never("data_missing", str(error))
+        except KeyMissing as error:
+            return never("key_missing", str(error), place)
         except OSError as error:
             return never("disk", f"{error.strerror}: {error.filename}")
         try:
@@ -184,10 +177,12 @@ class Supervisor:
                 if identity is not None:  # None: it has ended already
                     rqlited_orphans.record(place, spec.run, str(self._binary.path), identity)
             except OSError as error:
-                self._give_up(live, error)
+                self._give_up(live, "disk", f"{error.strerror}: {error.filename}")
             self._signal(live)  # a stop that came before there was a process to be told
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._enforce, live)
+                if spec.join:
+                    nursery.start_soon(self._bound_join, live)
                 nursery.start_soon(self._await_ready, live, place, on_ready)
                 drained = trio.Event()
                 nursery.start_soon(self._drain, live, stderr, drained)
@@ -205,19 +200,21 @@ class Supervisor:
             rqlited_orphans.erase(place)
         assert live.process.returncode is not None
         code = live.process.returncode
-        if live.trouble:
-            return Exit(spec.run, code, "disk", live.trouble[:DETAIL], place.wal_empty)
+        if live.trouble is not None:
+            cause, detail = live.trouble
+            return Exit(spec.run, code, cause, detail[:DETAIL], place.wal_empty)
         cause, detail = cause_of(code, tuple(live.said), terminated=live.terminated, killed=live.killed)
         return Exit(spec.run, code, cause, detail, place.wal_empty)
 
     async def _spawn(self, live: _Live, place: Instance) -> trio.lowlevel.FdStream:
         timers = Timers(live.spec.heartbeat) if live.spec.heartbeat else self._timers
+        left = JOIN_WITHIN - (trio.current_time() - live.began)
         reading, writing = os.pipe()
         try:
             # Shielded: a process that was made but never returned to us would be nobody's.
             with trio.CancelScope(shield=True):
                 live.process = await trio.lowlevel.open_process(
-                    arguments(self._binary, live.spec, timers, place.rqlite),
+                    arguments(self._binary, live.spec, timers, place.rqlite, place.tls, left),
                     stdin=reading,
                     stdout=subprocess.DEVNULL,
                     stderr=writing,
@@ -248,6 +245,8 @@ class Supervisor:
         live.said.append(text)
         if _CUE in line:
             live.cue.set()
+        if _CUE in line or _JOINED in line:
+            live.joined.set()
         if self._on_line is not None:
             self._on_line(live.spec.incarnation, text)
 
@@ -255,36 +254,48 @@ class Supervisor:
         assert live.process is not None
         spec = live.spec
         async with trio.open_nursery() as nursery:
-            if spec.mode != "restart":
-                nursery.start_soon(self._force_marker, live, place)
+            if spec.mode != "restart" or live.new_files:
+                nursery.start_soon(self._force_files, live, place)
             eager = 0
             with trio.move_on_after(_FIRST_POLL):
                 await live.cue.wait()
-            while True:
-                try:
-                    await live.strong_read(_READ_TIMEOUT)
-                    store = await live.http.store(_READ_TIMEOUT)
-                    break
-                except RqliteError:
-                    with trio.move_on_after(_POLL_AFTER_LINE if eager > 0 else _POLL):
-                        await live.cue.wait()
-                    eager -= 1
-                    if live.cue.is_set():
-                        live.cue, eager = trio.Event(), _EAGER
+            while (store := await self._arrived(live)) is None:
+                with trio.move_on_after(_POLL_AFTER_LINE if eager > 0 else _POLL):
+                    await live.cue.wait()
+                eager -= 1
+                if live.cue.is_set():
+                    live.cue, eager = trio.Event(), _EAGER
         live.ready = True
-        host = f"[{spec.host}]" if ":" in spec.host else spec.host
-        url = f"http://{host}:{spec.http_port}"
+        url = f"http://{LOOPBACK}:{spec.http_port}"
         on_ready(Ready(url, store.fsm_index, store.voters, store.leads, live.process.pid))
 
-    async def _force_marker(self, live: _Live, place: Instance) -> None:
+    async def _arrived(self, live: _Live) -> Store | None:
+        """What rqlited says of itself, once a strong read passed. Whoever joins may lead its group before the configuration has
+        its address, and has not arrived until it does (P42)."""
+        try:
+            await live.strong_read(_READ_TIMEOUT)
+            store = await live.http.store(_READ_TIMEOUT)
+        except RqliteError:
+            return None
+        there = store.addresses.get(live.spec.node_id) == live.spec.raft_address
+        return store if there or not live.spec.join else None
+
+    async def _force_files(self, live: _Live, place: Instance) -> None:
         try:
             await trio.to_thread.run_sync(make_durable, place)
         except OSError as error:
-            self._give_up(live, error)
+            self._give_up(live, "disk", f"{error.strerror}: {error.filename}")
             await trio.sleep_forever()  # never ready; the process is about to end
 
-    def _give_up(self, live: _Live, error: OSError) -> None:
-        live.trouble = f"{error.strerror}: {error.filename}"
+    async def _bound_join(self, live: _Live) -> None:
+        """Rqlited bounds the number of its attempts, not their time: one that meets a silent peer takes half a minute (P52)."""
+        with trio.move_on_at(live.began + JOIN_WITHIN):
+            await live.joined.wait()
+            return
+        self._give_up(live, "crashed", f"not joined within {JOIN_WITHIN:g} s: {' | '.join(list(live.said)[-2:])}")
+
+    def _give_up(self, live: _Live, cause: Cause, detail: str) -> None:
+        live.trouble = cause, detail
         live.killed = True
         self._signal(live)
 
@@ -308,6 +319,7 @@ class Supervisor:
         if live is None or live.spec.run != run:
             return
         live.patience.deadline = min(live.patience.deadline, trio.current_time() + max(0.0, kill_after))
+        live.before.cancel()
         if not live.terminated:
             live.terminated = True
             self._signal(live)
@@ -317,6 +329,7 @@ class Supervisor:
         live = self._live.get(incarnation)
         if live is not None and live.spec.run == run:
             live.killed = True
+            live.before.cancel()
             self._signal(live)
 
     async def probe(self, incarnation: str, *, strong: bool = False, timeout: float = 2.0) -> Probe:  # noqa: ASYNC109 (the outcome is a value, not a cancellation)

@@ -1,4 +1,4 @@
-"""Why an rqlited ended, in one of seven causes (R61): what the caller does next depends on it, so each is read from the
+"""Why an rqlited ended, in one of eight causes (R61): what the caller does next depends on it, so each is read from the
 exit code, from what we had asked for, and from rqlited's own last words, in that order.
 """
 
@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "disk", "crashed"]
+Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "key_missing", "disk", "crashed"]
 
 DETAIL: Final = 500
 _LAST_WORDS: Final = 3
@@ -27,7 +27,7 @@ _DISK: Final = re.compile(
 class Exit:
     """The end of a run. ``code``: exit status, negative the signal that ended it, None when nothing was ever started.
     ``cause``: ``stopped`` is exit 0 after our SIGTERM; ``killed`` is SIGKILL, ours or another's, or a SIGTERM too early to be
-    heard. ``detail``: what was last said on stderr, bounded. ``wal_empty``: half of a seal (P34)."""
+    heard; ``key_missing``: no member gave the database's TLS identity. ``detail``: what was last said on stderr, bounded. ``wal_empty``: half of a seal (P34)."""
 
     run: int
     code: int | None

@@ -22,6 +22,7 @@ from runtime.settings_file import Place, SettingsError, Value, read_file, read_t
 from runtime.settings_kinds import (
     ADDRESS,
     API_KEYS,
+    HOST_OR_NOTHING,
     LISTEN_ADDRESSES,
     PATH,
     PATH_OR_NOTHING,
@@ -34,6 +35,7 @@ from runtime.settings_kinds import (
     duration,
     integer,
     size,
+    switch,
 )
 
 __all__ = ["Address", "ApiKey", "Settings", "SettingsError", "fields_of", "load", "sections"]
@@ -60,6 +62,12 @@ class NodeSettings:
         LISTEN_ADDRESSES, ("/ip4/0.0.0.0/tcp/4001",), "Where other nodes reach this one."
     )
     max_connections: int = setting(integer(1, 10_000), 50, "Connections to other nodes at one time.")
+    advertise_host: str = setting(
+        HOST_OR_NOTHING,
+        "",
+        "The address or name by which other nodes reach this machine; else the first of listen_addresses, or for 0.0.0.0 the "
+        "address of the default route.",
+    )
 
 
 @frozen
@@ -102,6 +110,11 @@ class GatewaySettings:
         Address("127.0.0.1", 8080),
         "Loopback, since API keys travel here in the clear: put TLS before it, then open it.",
     )
+    internal_listen: Address = setting(
+        ADDRESS,
+        Address("127.0.0.1", 0),
+        "Where other nodes' gateways send the queries of their clients, over mutual TLS; on several machines 0.0.0.0:8443, say.",
+    )
     workers: int = setting(integer(1, 64), 1, "Processes that answer queries; one saturates about one core.")
     query_timeout: float = setting(duration(0.1, 3600.0), 30.0, "A query that takes longer fails.")
     transaction_timeout: float = setting(duration(0.1, 3600.0), 60.0, "A transaction that takes longer fails.")
@@ -135,10 +148,15 @@ class RqliteSettings:
 
 @frozen
 class SecuritySettings:
-    """Who may call (R36)."""
+    """Who may call (R36), and who may join."""
 
     api_keys: tuple[ApiKey, ...] = setting(
         API_KEYS, (), "Keys of the gateway by their SHA-256, each with the application that it carries."
+    )
+    cluster_secret_file: Path | None = setting(
+        PATH_OR_NOTHING,
+        None,
+        "A copy of `identity/cluster.secret` of any node, mode 0600: read once, when this node joins that cluster.",
     )
 
 
@@ -156,6 +174,17 @@ class LoggingSettings:
 
 
 @frozen
+class RecorderSettings:
+    """The flight recorder: every step of the engine, for `python -m sim replay`. It holds no keys, no statements and no rows."""
+
+    enabled: bool = setting(switch(), True, "Record below `node.data_dir`, in `recorder/`.")
+    segment_bytes: int = setting(size(64 << 10, 1 << 30), 8 << 20, "A file of so many bytes is followed by the next.")
+    segments: int = setting(
+        integer(4, 1_000), 8, "All files together have at most so many times `segment_bytes`; the oldest goes first."
+    )
+
+
+@frozen
 class Settings:
     """A whole configuration. ``Settings()`` is the defaults."""
 
@@ -166,6 +195,7 @@ class Settings:
     rqlite: RqliteSettings = RqliteSettings()
     security: SecuritySettings = SecuritySettings()
     logging: LoggingSettings = LoggingSettings()
+    recorder: RecorderSettings = RecorderSettings()
 
 
 DEPRECATED: Final = {
@@ -300,6 +330,7 @@ def _check_ports(settings: Settings, places: Mapping[str, Place], whole: Place) 
                 "database.max_databases",
             )
     used = [("gateway.listen", settings.gateway.listen.port)]
+    used += [("gateway.internal_listen", settings.gateway.internal_listen.port)]
     used += [("node.listen_addresses", int(address.rsplit("/", 1)[1])) for address in settings.node.listen_addresses]
     for key, port in used:
         for kind, ports in ranges.items():
@@ -311,7 +342,7 @@ def _check_ports(settings: Settings, places: Mapping[str, Place], whole: Place) 
                     f"database.port_range_{kind}_end",
                 )
     if len({port for _, port in used if port}) < len([port for _, port in used if port]):
-        fail("the gateway and the node listen on one port", *(key for key, _ in used))
+        fail("the node and its gateway would listen twice on one port", *(key for key, _ in used))
 
 
 if __name__ == "__main__":

@@ -143,6 +143,17 @@ def written_size(number: int) -> str:
     return f"{number // _SIZES[unit]}{unit}"
 
 
+def switch() -> Kind[bool]:
+    """On or off."""
+
+    def read(value: Value) -> bool:
+        if not isinstance(value.data, bool):
+            raise Unfit(f"{shown(value)} is neither true nor false")
+        return value.data
+
+    return Kind("true or false", read, lambda on: "true" if on else "false")
+
+
 def choice(*words: str) -> Kind[Any]:
     """One of a few words; the field's own type is their Literal."""
 
@@ -191,6 +202,20 @@ def _read_address(value: Value) -> Address:
 
 
 ADDRESS: Final = Kind("host:port; port 0 = any free one", _read_address, str)
+
+
+def _read_host_or_nothing(value: Value) -> str:
+    if value.data == "":
+        return ""
+    text = text_of(value, "an address or a host name")
+    if not _is_ip(text, 4) and not _is_ip(text, 6) and (not _HOST.fullmatch(text) or text.replace(".", "").isdigit()):
+        raise Unfit(f"{shown(value)} is not an address or a host name (write 192.0.2.7 or db1.example.org)")
+    if text in ("0.0.0.0", "::"):  # noqa: S104 (compared with, not bound)
+        raise Unfit(f"{shown(value)} is no address that others could use (write 192.0.2.7 or db1.example.org)")
+    return text
+
+
+HOST_OR_NOTHING: Final = Kind('address or host name; "" = chosen', _read_host_or_nothing, lambda host: host or '""')
 
 
 def _is_ip(text: str, version: int) -> bool:

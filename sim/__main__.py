@@ -1,18 +1,20 @@
-"""``python -m sim``: play a scenario, look for seeds that break something, measure the simulator, compare two traces. Exit code 0
-only when every expectation held and no law was broken; 2 for a command or a file that cannot be read."""
+"""``python -m sim``: play a scenario, replay what a node recorded, look for seeds that break something, measure the simulator, compare
+two traces. Exit code 0 only when every expectation held and no law was broken; 2 for a command or a file that cannot be read."""
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from attrs import evolve
 
-from sim import bench, fuzz, loader, play, sweep, tale, writer
+from protocol.recording import RecordingError
+from sim import bench, cluster, coverage, fuzz, loader, play, replay, sweep, tale, workers, writer
 from sim.explore import command
+from sim.scenario import MOST_NODES
 from sim.trace import first_divergence
 
 
@@ -26,6 +28,12 @@ def _duration(text: str) -> int:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _nodes(text: str) -> int:
+    if _positive(text) > MOST_NODES:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_NODES} nodes, got {text}")
     return int(text)
 
 
@@ -84,12 +92,37 @@ def _diff(arguments: argparse.Namespace) -> int:
     return 1 if parting else 0
 
 
+def _replay(arguments: argparse.Namespace) -> int:
+    replayed = replay.Replay(arguments.engine, print, arguments.story, arguments.until)
+    try:
+        replayed.run(Path(arguments.where))
+    except replay.Diverged as diverged:
+        print(f"{replayed.steps} steps are alike, then they part\n{diverged}")
+        return 1
+    except (RecordingError, OSError) as error:
+        print(f"{arguments.where}: {error}", file=sys.stderr)
+        return 2
+    print(f"segments: {replayed.segments}, steps: {replayed.steps}; every effect is the one recorded, byte for byte")
+    return 0
+
+
 def _fuzz(arguments: argparse.Namespace) -> int:
-    directory = Path(arguments.save)
-    failures = fuzz.run(
-        arguments.seeds, arguments.first, arguments.jobs, directory, lambda text: print(text, flush=True)
+    if arguments.nodes and arguments.profile == "one":
+        print("--nodes: the profile `one` has a node alone", file=sys.stderr)
+        return 2
+    found = fuzz.run(
+        range(arguments.first, arguments.first + arguments.seeds),
+        arguments.jobs,
+        Path(arguments.save),
+        lambda text: print(text, flush=True),
+        partial(fuzz.scenario, profile=arguments.profile, nodes=arguments.nodes, kinds=tuple(arguments.kind)),
+        arguments.coverage,
     )
-    return 1 if failures else 0
+    if arguments.coverage:
+        print("\n".join(coverage.lines(found.paths)))
+    if found.interrupted:
+        return 130
+    return 1 if found.failures else 0
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
@@ -128,15 +161,8 @@ def _explore(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    best = bench.best(arguments.seed)
-    if arguments.json:
-        print(json.dumps(best))
-        return 0
-    print(f"{best['events_per_s']:,} events/s on one core, with codec, digest and invariants on")
-    print(
-        f"{best['events']:,} events and {best['decisions']:,} decisions, {bench.MACHINES} × {bench.DATABASES} databases"
-    )
-    print(f"{best['simulated_per_real']} times faster than time itself; digest {best['digest']}")
+    found = bench.best(arguments.seed)
+    print(json.dumps(bench.as_json(found)) if arguments.json else "\n".join(bench.lines(found)))
     return 0
 
 
@@ -153,11 +179,32 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="one JSON object instead of the story")
     one.set_defaults(run=_scenario)
 
+    again = commands.add_parser("replay", help="step the engine through what a node's flight recorder kept")
+    again.add_argument("where", metavar="FILE", help="a segment, or a directory of them (a node's data/recorder)")
+    again.add_argument(
+        "--story", action="store_true", help="tell every decision, with its time since the recording began"
+    )
+    again.add_argument(
+        "--until", type=_positive, default=0, metavar="N", help="stop after N steps, and show the last one whole"
+    )
+    again.add_argument("--engine", choices=("table", "library"), default="table", help="what runs the lifecycle chart")
+    again.set_defaults(run=_replay)
+
     many = commands.add_parser("fuzz", help="play generated scenarios, a seed each")
     many.add_argument("--seeds", type=_positive, default=1000, help="how many (1000)")
     many.add_argument("--first", type=int, default=1, metavar="SEED", help="the first of them (1)")
     many.add_argument("--jobs", type=_positive, default=1, help="processes (1)")
-    many.add_argument("--save", metavar="DIR", default=".", help="where a failing scenario's YAML goes (.)")
+    many.add_argument("--profile", choices=fuzz.PROFILES, default="mixed", help="which family of scenarios (mixed)")
+    many.add_argument("--nodes", type=_nodes, default=0, metavar="N", help="how many, instead of what each seed says")
+    many.add_argument(
+        "--kind",
+        choices=tuple(cluster.KINDS),
+        action="append",
+        default=[],
+        help="clusters suffer only this kind of faults; may be repeated",
+    )
+    many.add_argument("--coverage", action="store_true", help="which rare paths were gone how often, and which never")
+    many.add_argument("--save", metavar="DIR", default="failures", help="where failing scenarios go (failures/)")
     many.set_defaults(run=_fuzz)
 
     every = commands.add_parser("sweep", help="kill rqlited, worker and node at each effect of a scenario")
@@ -171,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
         "--without", action="append", default=[], metavar="LAW", help="switch its safeguards off, e.g. P31"
     )
     search.add_argument(
-        "--depth", type=_positive, metavar="N", help="actions from the beginning, instead of the story's own"
+        "--depth", type=_positive, default=command.DEPTH, metavar="N", help="actions from the beginning"
     )
     search.add_argument("--states", type=_positive, default=command.STATES, help=f"of each search ({command.STATES})")
     search.add_argument("--jobs", type=_positive, default=1, help="processes, a story each (1)")
@@ -191,8 +238,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
-    # A run allocates millions of small values and hardly a cycle: looking for those after every 700 costs a tenth of it.
-    gc.set_threshold(50_000, 20, 50)
+    workers.calm_collector()
     return int(chosen.run(chosen))
 
 

@@ -139,10 +139,12 @@ class Checks:
     # On a sample, and at rest.
 
     def scan(self, machine: Machine) -> None:
-        """Everything, for one machine whose node is up."""
+        """Everything, for one machine whose node is up, if anything can have changed since the last scan: processes are started
+        by steps alone, and what ends them puts nothing beside another."""
         node = machine.node
-        if node is None or not node.alive or not node.booted:
+        if node is None or not node.alive or not node.booted or not node.stepped:
             return
+        node.stepped = False
         for violation in invariants.violations(node.engine.state):
             raise Violation("invariant", f"{machine.name}: {violation}")
         directories = set[int]()

@@ -1,6 +1,5 @@
 """The clients of one database, who come from one machine. The law kept here: they are patient with what was never sent (a refused
-connection is tried again, here or at another node of the cluster; who is told that this node is no member goes to one), and
-never repeat what may have happened (F86).
+connection is tried again, here or at another node of the cluster), and never repeat what may have happened (F86).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Client:
     def __init__(self, world: World, machine: Machine, app: str, name: str, history: History) -> None:
         self.machine = machine
         self.gateway = machine
-        """Where they send their queries: where they come from, until that turns out to be wrong."""
+        """Where they send their queries: where they come from, until nobody listens there."""
         self.database = (app, name)
         self.internal = DatabaseName(app, name).internal
         self.history = history
@@ -87,21 +86,9 @@ class Client:
         else:
             workers[between(self._chance, (0, len(workers) - 1))].submit(query)
 
-    def sent_on(self, query: Query, detail: str) -> bool:
-        """The gateway said that others serve this database: ask one of those. Nothing was sent (until gateways do this hop)."""
-        over = query.begun + timings.QUERY_TIMEOUT
-        if not detail.startswith("not-a-member") or self._schedule.now + timings.CLIENT_RETRY > over:
-            return False
-        members = detail.partition("served by ")[2].partition(", not by")[0].split(", ")
-        others = [name for name in members if name in self._world.machines and name != self.gateway.name]
-        if others:
-            self.gateway = self._world.machines[others[between(self._chance, (0, len(others) - 1))]]
-        self._schedule.after(timings.CLIENT_RETRY, self._connect, query)
-        return True
-
     def _go_on(self) -> None:
         """Nobody listens there: try the next node of the cluster."""
-        cluster = self._world.clusters()[self.machine.settings.config.cluster]
+        cluster = self._world.clusters[self.machine.settings.config.cluster]
         self.gateway = cluster[(cluster.index(self.gateway) + 1) % len(cluster)]
 
     def told(self, query: Query, rows: list[int], count: int) -> None:

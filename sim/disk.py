@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve, frozen
 
 from protocol.effects import Write
 from sim.raft import Group
@@ -46,6 +46,10 @@ class Directory:
     def wal_empty(self) -> bool:
         return self.folded == len(self.values)
 
+    def copy(self) -> Directory:
+        """What a snapshot of its disk holds, at this very moment; the lists are its own."""
+        return evolve(self, values=self.values.copy(), unsynced=self.unsynced.copy())
+
     def crash(self, chance: Random) -> None:
         """Whoever had it open is gone: of what was not synced any prefix survives, the synced rest does for certain."""
         if self.unsynced:
@@ -54,6 +58,14 @@ class Directory:
             self.index += len(kept)
             self.unsynced = []
         self.pid = 0
+
+
+@frozen
+class Copy:
+    """What a disk held at one moment: somebody's backup, or a snapshot of the machine."""
+
+    rows: dict[str, bytes]
+    directories: dict[str, Directory]
 
 
 class Disk:
@@ -123,6 +135,22 @@ class Disk:
         self._unsynced.clear()
         self.directories = {}
         self.trash = []
+
+    def copy(self) -> Copy:
+        """A snapshot of the whole disk, as a crash at this moment would leave it: what is synced."""
+        return Copy(self.rows.copy(), {name: one.copy() for name, one in self.directories.items()})
+
+    def restore(self, copy: Copy, whole: bool) -> None:
+        """Put the node's store back to an earlier copy; ``whole``: and the replicas' directories with it."""
+        assert all(not directory.pid for directory in self.directories.values()), (
+            "a disk that is put back has no readers"
+        )
+        self.rows = copy.rows.copy()
+        self._unsynced.clear()
+        if whole:
+            self.directories = {name: one.copy() for name, one in copy.directories.items()}
+            for directory in self.directories.values():
+                directory.crash(self._chance)
 
 
 def _unwatched(_batch: tuple[Write, ...]) -> None:

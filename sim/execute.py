@@ -169,12 +169,31 @@ class Executor:
             worker.hear(worker.told_forget, self._arrival(worker), action.incarnation)
 
     def answer(self, action: effects.Answer) -> None:
-        asked = self.asks.pop(action.request, None)
-        if asked is None:
-            raise Violation("F3", f"request {action.request} was answered twice, or never asked")
-        worker = self.workers.get(asked[0])
+        worker = self.workers.get(self._asker(action.request))
         if worker is not None:
             worker.hear(worker.told_answer, self._arrival(worker), action.request, action.problem, action.detail)
+
+    def halt(self, action: effects.Halt) -> None:
+        """The process ends once the step is carried out, as SIGTERM would end it, and nobody starts it again."""
+        self.machine.world.tell(self.machine.name, "", "node stops", action.reason)
+        self._schedule.after(1, self.machine.halt_node, self._node)
+
+    def route(self, action: effects.Route) -> None:
+        worker = self.workers.get(self._asker(action.request))
+        if worker is not None:
+            worker.hear(worker.told_route, self._arrival(worker), action)
+
+    def believe(self, action: effects.Believe) -> None:
+        for worker in self.workers.values():
+            if action.worker in (None, worker.number):
+                worker.hear(worker.told_believe, self._arrival(worker), action.fingerprints)
+
+    def _asker(self, request: int) -> int:
+        """The worker that made a request, which is answered now."""
+        asked = self.asks.pop(request, None)
+        if asked is None:
+            raise Violation("F3", f"request {request} was answered twice, or never asked")
+        return asked[0]
 
     def _arrival(self, worker: Worker) -> int:
         at = self._schedule.now + between(self._chance, timings.CHANNEL)
@@ -194,4 +213,7 @@ CARRY_OUT: Final[dict[type, Callable[[Executor, Any], None]]] = {
     effects.Door: Executor.door,
     effects.Forget: Executor.forget,
     effects.Answer: Executor.answer,
+    effects.Halt: Executor.halt,
+    effects.Route: Executor.route,
+    effects.Believe: Executor.believe,
 }

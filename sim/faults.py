@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from protocol.ids import DatabaseName
+from sim import coverage
 from sim.host import FOREIGN, Ambush, Trap
 from sim.moments import Watch
 from sim.network import FAIR, Link, Weather, links
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from sim.machine import Machine
     from sim.rqlite import Rqlited
     from sim.world import World
+
+
+NOBODY: Final = "but there is none"
+"""The fault found nothing to strike."""
 
 
 def internal_of(database: str) -> str:
@@ -58,6 +63,8 @@ class Faults:
 
     def _tell(self, machine: Machine, fault: Fault, event: str, because: str = "") -> None:
         self._world.tell(machine.name, internal_of(fault.database), event, because)
+        if self._world.paths is not None and because != NOBODY:
+            self._world.paths[coverage.fault(fault.verb, fault.target)] += 1
 
     def _after(self, delay: int, call: Callable[[], object]) -> None:
         self._world.schedule.after(delay, call)
@@ -93,12 +100,12 @@ class Faults:
             self._come_back(machine, fault)
         elif fault.target == "worker":
             worker = next(iter(machine.workers.values()), None)
-            self._tell(machine, fault, "a worker is killed", "SIGKILL" if worker else "but none runs")
+            self._tell(machine, fault, "a worker is killed", "SIGKILL" if worker else NOBODY)
             if worker is not None:
                 worker.die()
         else:
             rqlited = self._victim(machine, fault)
-            self._tell(machine, fault, "rqlited is killed", "SIGKILL" if rqlited else "but none runs")
+            self._tell(machine, fault, "rqlited is killed", "SIGKILL" if rqlited else NOBODY)
             if rqlited is not None:
                 rqlited.kill("crashed")
 
@@ -120,13 +127,13 @@ class Faults:
             return
         if fault.target == "worker":
             worker = next((one for one in machine.workers.values() if not one.paused), None)
-            self._tell(machine, fault, event, "SIGSTOP" if worker else "but none runs")
+            self._tell(machine, fault, event, "SIGSTOP" if worker else NOBODY)
             if worker is not None:
                 machine.hang_worker(worker)
                 self._after(fault.lasts, worker.resume)
             return
         rqlited = self._victim(machine, fault)
-        self._tell(machine, fault, event, "SIGSTOP" if rqlited else "but none runs")
+        self._tell(machine, fault, event, "SIGSTOP" if rqlited else NOBODY)
         if rqlited is not None and not rqlited.paused:
             rqlited.pause()
             for _, asker in list(rqlited.flying.values()):
@@ -145,8 +152,28 @@ class Faults:
         machine.wipe()
         self._come_back(machine, fault)
 
-    def start(self, machine: Machine, _fault: Fault) -> None:
-        self._start_again(machine)
+    def copy(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, "somebody takes a snapshot of its disk")
+        machine.copy = machine.disk.copy()
+
+    def rollback(self, machine: Machine, fault: Fault) -> None:
+        whole = fault.target == "disk"
+        what = "its disk is that of the snapshot" if whole else "its store is that of the snapshot"
+        event = "the machine loses power and goes back in time"
+        self._tell(machine, fault, event, NOBODY if machine.copy is None else what)
+        if machine.copy is not None:
+            machine.put_back(machine.copy, whole)
+            self._come_back(machine, fault)
+
+    def clone(self, machine: Machine, fault: Fault) -> None:
+        self._tell(machine, fault, "the machine loses power", f"it comes back with a copy of {fault.source}'s store")
+        machine.put_back(self._world.machines[fault.source].disk.copy(), whole=False)
+        self._come_back(machine, fault)
+
+    def start(self, machine: Machine, fault: Fault) -> None:
+        up = machine.node is not None and machine.node.alive
+        self._tell(machine, fault, "the node is started", "but it runs" if up else "")
+        machine.start_node()
 
     def stop(self, machine: Machine, fault: Fault) -> None:
         self._tell(machine, fault, "the node is stopped", "SIGTERM")
@@ -224,9 +251,7 @@ class Faults:
 
     def repeat(self, machine: Machine, fault: Fault) -> None:
         last = machine.remembered.get(fault.target) if machine.remembered else None
-        self._tell(
-            machine, fault, f"the last {fault.target} arrives once more" if last else f"no {fault.target} came yet"
-        )
+        self._tell(machine, fault, f"the last {fault.target} arrives once more", "" if last else NOBODY)
         if last is not None and machine.node is not None:
             kind, fields = last
             cast("Any", machine.node).feed(kind, *fields)
@@ -245,6 +270,9 @@ STRIKES: Final[dict[str, Callable[[Faults, Machine, Fault], None]]] = {
     "remove": Faults.remove,
     "repeat": Faults.repeat,
     "wipe": Faults.wipe,
+    "copy": Faults.copy,
+    "rollback": Faults.rollback,
+    "clone": Faults.clone,
     "start": Faults.start,
     "partition": Faults.partition,
     "hold": Faults.hold,

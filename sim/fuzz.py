@@ -4,56 +4,125 @@ scenario as a file, so that it outlives the generator that found it."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-from sim import generate, writer
+from attrs import Factory, define
+
+from sim import cluster, generate, workers, writer
 from sim.play import play
 from sim.scenario import Scenario
+from sim.workers import Verdict
+
+SHOWN_EVERY: Final = 2.0
+"""Seconds between two lines that say how it goes."""
 
 
-def scenario(seed: int) -> Scenario:
-    """Of each four seeds one has a node alone, the others have several."""
-    return generate.together(seed) if seed % 4 else generate.scenario(seed)
+PROFILES: Final = ("mixed", "cluster", "one")
 
 
-def broken(seed: int) -> str:
-    """What the scenario of this seed breaks, or empty."""
-    outcome = play(scenario(seed))
-    return outcome.broken or next((str(finding) for finding in outcome.findings if not finding.held), "")
+def scenario(seed: int, profile: str = "mixed", nodes: int = 0, kinds: tuple[str, ...] = ()) -> Scenario:
+    """What this seed means. ``nodes``: how many there are, and ``kinds``: which kinds of faults a cluster suffers, instead of what the
+    seed says. *mixed*: of each four seeds one has a node alone, two have several with fast heartbeats, one is a cluster as it is
+    shipped."""
+    if profile == "one" or (profile == "mixed" and seed % 4 == 0):
+        return generate.scenario(seed)
+    if profile == "mixed" and seed % 4 != 3:
+        return generate.together(seed, nodes)
+    return cluster.scenario(seed, nodes, kinds)
 
 
-def replay(seed: int, why: str, directory: Path) -> str:
+Chosen = Callable[[int], Scenario]
+"""What a seed means in this search."""
+
+
+def judge(seed: int, chosen: Chosen = scenario, covering: bool = False) -> Verdict:
+    """Play one seed."""
+    paths: Counter[str] | None = Counter() if covering else None
+    outcome = play(chosen(seed), paths=paths)
+    why = outcome.broken or next((str(finding) for finding in outcome.findings if not finding.held), "")
+    return Verdict(seed, why, outcome.events, dict(paths or {}))
+
+
+@define
+class Found:
+    """What a search has come to so far."""
+
+    wanted: int
+    done: int = 0
+    events: int = 0
+    failures: list[Verdict] = Factory(list[Verdict])
+    paths: Counter[str] = Factory(Counter[str])
+    interrupted: bool = False
+    begun: float = Factory(time.monotonic)
+
+    def add(self, verdict: Verdict) -> None:
+        self.done += 1
+        self.events += verdict.events
+        self.paths.update(verdict.paths)
+        if verdict.why:
+            self.failures.append(verdict)
+
+    @property
+    def rate(self) -> float:
+        """Seeds per second."""
+        return self.done / max(1e-9, time.monotonic() - self.begun)
+
+    def so_far(self) -> str:
+        left = (self.wanted - self.done) / max(1e-9, self.rate)
+        return (
+            f"… {self.done:,} of {self.wanted:,} seeds, {len(self.failures)} failures, {self.rate:.1f} seeds/s, "
+            f"{int(left) // 60}:{int(left) % 60:02} to go"
+        )
+
+    def summary(self) -> str:
+        took = time.monotonic() - self.begun
+        return (
+            f"{self.done:,} seeds, {len(self.failures)} failures, {self.rate:.1f} seeds/s, "
+            f"{self.events / max(1e-9, took):,.0f} events/s, {took:.0f} s"
+            + (f": interrupted before the other {self.wanted - self.done:,}" if self.interrupted else "")
+        )
+
+
+def run(
+    seeds: range,
+    jobs: int,
+    save: Path,
+    say: Callable[[str], None],
+    chosen: Chosen = scenario,
+    covering: bool = False,
+) -> Found:
+    """Play all seeds in ``jobs`` processes, saying how it goes; failing scenarios go to ``save``, which is made if need be."""
+    found = Found(len(seeds))
+    shown = found.begun
+    verdicts = workers.judged(partial(judge, chosen=chosen, covering=covering), seeds, jobs)
+    try:
+        for verdict in verdicts:
+            found.add(verdict)
+            if verdict.why:
+                say(_replay(verdict, chosen, save))
+            if time.monotonic() - shown > SHOWN_EVERY:
+                shown = time.monotonic()
+                say(found.so_far())
+    except KeyboardInterrupt:
+        found.interrupted = True
+    finally:
+        verdicts.close()
+    say(found.summary())
+    return found
+
+
+def _replay(verdict: Verdict, chosen: Chosen, save: Path) -> str:
     """Write the scenario of a failing seed down; the text that tells what happened and how to see it again."""
-    path = directory / f"seed-{seed}.yaml"
-    path.write_text(writer.dumps(scenario(seed)), encoding="utf-8")
-    return f"seed {seed}: {why}\n  replay: python -m sim scenario {path}"
-
-
-def run(seeds: int, first: int, jobs: int, directory: Path, say: Callable[[str], None]) -> int:
-    """Play ``seeds`` seeds from ``first`` on, saying how it goes; how many failed."""
-    failures = 0
-    begun = time.monotonic()
-    chosen = range(first, first + seeds)
-    if jobs > 1:
-        with ProcessPoolExecutor(jobs) as pool:
-            failures = _report(chosen, pool.map(broken, chosen, chunksize=8), begun, directory, say)
-    else:
-        failures = _report(chosen, map(broken, chosen), begun, directory, say)
-    took = time.monotonic() - begun
-    say(f"{seeds} seeds, {failures} failures, {seeds / took:.0f} seeds/s")
-    return failures
-
-
-def _report(seeds: range, outcomes: Iterable[str], begun: float, directory: Path, say: Callable[[str], None]) -> int:
-    failures = 0
-    shown = begun
-    for done, (seed, why) in enumerate(zip(seeds, outcomes, strict=True), 1):
-        if why:
-            failures += 1
-            say(replay(seed, why, directory))
-        if time.monotonic() - shown > 2:
-            shown = time.monotonic()
-            say(f"… {done} of {len(seeds)} seeds, {failures} failures")
-    return failures
+    told = f"seed {verdict.seed}: {verdict.why}"
+    try:
+        text = writer.dumps(chosen(verdict.seed))
+    except Exception as error:  # noqa: BLE001 (a generator that fails has no scenario to keep: its seed is all there is)
+        return f"{told}\n  no scenario: {type(error).__name__}: {error} [{workers.place(error)}]"
+    save.mkdir(parents=True, exist_ok=True)
+    path = save / f"seed-{verdict.seed}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return f"{told}\n  replay: python -m sim scenario {path}"

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from protocol.effects import Door, Problem
+from protocol.effects import Door, Problem, Route
 from protocol.inputs import Ask, DoorAck, Used, WorkerJoined
 from sim import timings
+from sim.hop import Hops
 from sim.query import Query, Verdict
 from sim.rqlite import NO_ROWS, Outcome
 from sim.streams import between
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 AGAIN: Final = 50_000
 """A refused connection, or a broken one under a read, is tried again after so many microseconds: the door will be told."""
 Database = tuple[str, str]
+Key = tuple[Database, bool]
+"""What queries wait for, and whether they came from another node's gateway: those are never sent on (F93)."""
 
 # The path that every query takes draws its times without a call in between.
 _LOOP_FROM: Final = timings.LOOPBACK[0]
@@ -76,14 +79,15 @@ class Worker:
         self._random = self._chance.random
         self._gates: dict[str, Gate] = {}
         self._named: dict[Database, Gate] = {}
-        self._waiting: dict[Database, list[Query]] = {}
-        self._asked: dict[int, Database] = {}
-        self._asking: set[Database] = set()
+        self.hops = Hops(self)
+        self._waiting: dict[Key, list[Query]] = {}
+        self._asked: dict[int, Key] = {}
+        self._asking: set[Key] = set()
         self._inside: dict[Query, Gate] = {}
         self._questions = 0
         self._up_at = 0
         self._held: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self._schedule.after(between(self._chance, timings.WORKER_UP), self._do, self._join)
+        self._schedule.after(between(self._chance, timings.WORKER_UP), self.do, self._join)
 
     def _join(self) -> None:
         self.serving = True
@@ -96,7 +100,7 @@ class Worker:
         at = self._up_at = max(self._up_at, self._schedule.now + between(self._chance, timings.CHANNEL))
         self._schedule.at(at, self.node.feed, kind, *fields)
 
-    def _do(self, call: Callable[..., None], *arguments: object) -> None:
+    def do(self, call: Callable[..., None], *arguments: object) -> None:
         if self.paused:
             self._held.append((call, arguments))
         elif self.alive:
@@ -104,7 +108,7 @@ class Worker:
 
     def hear(self, call: Callable[..., None], at: int, *arguments: object) -> None:
         """The node's word for this worker, arriving at ``at``: one of the three methods below."""
-        self._schedule.at(at, self._do, call, *arguments)
+        self._schedule.at(at, self.do, call, *arguments)
 
     def told_door(self, door: Door) -> None:
         """Carry out what the node says of a door, and acknowledge it; an older generation was overtaken."""
@@ -130,15 +134,27 @@ class Worker:
             del self._gates[incarnation]
 
     def told_answer(self, request: int, problem: Problem | None, detail: str) -> None:
-        database = self._asked.pop(request)
-        self._asking.discard(database)
+        key = self._asked.pop(request)
+        self._asking.discard(key)
         if problem is None:
-            self._let_in(database)
-            if self._waiting.get(database):
-                self._ask(database)
+            self._let_in(key[0])
+            if self._waiting.get(key):
+                self._ask(key)
         else:
-            for query in self._waiting.pop(database, ()):
-                self._answer(query, "problem", f"{problem}: {detail}")
+            for query in self._waiting.pop(key, ()):
+                self.refuse(query, "problem", f"{problem}: {detail}")
+
+    def told_route(self, route: Route) -> None:
+        """Other nodes serve it: send there what waits, if its time is not over."""
+        key = self._asked.pop(route.request)
+        self._asking.discard(key)
+        assert not key[1], "what came from a gateway is never sent on (F93)"
+        self.hops.learn(key[0], route.hops)
+        for query in self._waiting.pop(key, ()):
+            self.hops.take(query)
+
+    def told_believe(self, fingerprints: tuple[bytes, ...]) -> None:
+        self.hops.believed = fingerprints
 
     # Queries.
 
@@ -150,35 +166,36 @@ class Worker:
         gate = self._named.get(query.database)
         if gate is not None and gate.open and self.leased:
             self._enter(gate, query)
-        else:
+        elif not self.leased or not self.hops.take(query):
             self._wait(query)
 
     def _wait(self, query: Query) -> None:
-        database = query.database
-        self._waiting.setdefault(database, []).append(query)
+        key = (query.database, query.forwarded)
+        self._waiting.setdefault(key, []).append(query)
         deadline = min(query.begun + timings.QUERY_TIMEOUT, self._schedule.now + timings.DOOR_TIMEOUT)
-        self._schedule.at(deadline, self._do, self._waited, query)
-        if database not in self._asking:
-            self._ask(database)
+        self._schedule.at(deadline, self.do, self._waited, query)
+        if key not in self._asking:
+            self._ask(key)
 
-    def _ask(self, database: Database) -> None:
+    def _ask(self, key: Key) -> None:
         self._questions += 1
         request = self.number << 32 | self._questions
-        self._asked[request] = database
-        self._asking.add(database)
-        self._tell_node(Ask, request, *database)
+        self._asked[request] = key
+        self._asking.add(key)
+        self._tell_node(Ask, request, *key[0], key[1])
 
     def _waited(self, query: Query) -> None:
-        waiting = self._waiting.get(query.database, [])
+        waiting = self._waiting.get((query.database, query.forwarded), [])
         if query in waiting:
             waiting.remove(query)
-            self._answer(query, "timeout", "no door opened in time")
+            self.refuse(query, "timeout", "no door opened in time")
 
     def _let_in(self, database: Database) -> None:
         gate = self._named.get(database)
-        if gate is not None and gate.open and self.leased and database in self._waiting:
-            for query in self._waiting.pop(database):
-                self._enter(gate, query)
+        if gate is not None and gate.open and self.leased:
+            for key in ((database, False), (database, True)):
+                for query in self._waiting.pop(key, ()):
+                    self._enter(gate, query)
 
     def _enter(self, gate: Gate, query: Query) -> None:
         gate.in_flight += 1
@@ -216,14 +233,14 @@ class Worker:
 
     def watch(self, query: Query) -> None:
         """Its answer may never come: end it by its own timeout (R37, F89)."""
-        self._schedule.at(query.begun + timings.QUERY_TIMEOUT, self._do, self._expire, query)
+        self._schedule.at(query.begun + timings.QUERY_TIMEOUT, self.do, self._expire, query)
 
     def _expire(self, query: Query) -> None:
         if query in self._inside:
             for rqlited in self.machine.processes.values():
                 rqlited.forget(query)
             self._leave(query)
-            self._answer(query, "timeout", "rqlited did not answer in time")
+            self.refuse(query, "timeout", "rqlited did not answer in time")
 
     def _replied(self, query: Query, outcome: Outcome, rows: list[int], count: int) -> None:
         if self.paused:
@@ -238,13 +255,13 @@ class Worker:
             if self._schedule.now + AGAIN < query.begun + timings.QUERY_TIMEOUT:
                 self._schedule.after(AGAIN, self._try_again, query)
             else:
-                self._answer(query, "timeout", "no connection")
+                self.refuse(query, "timeout", "no connection")
         elif outcome == "reset":
-            self._answer(query, "unknown", "rqlited ended under the write")
+            self.refuse(query, "unknown", "rqlited ended under the write")
         else:
-            self._answer(query, "problem", "rqlited refused")
+            self.refuse(query, "problem", "rqlited refused")
 
-    def _answer(self, query: Query, verdict: Verdict, detail: str) -> None:
+    def refuse(self, query: Query, verdict: Verdict, detail: str) -> None:
         """Tell a client that its query was not carried out, or may not have been."""
         self._schedule.after(between(self._chance, timings.TO_GATEWAY), query.end, verdict, detail, NO_ROWS, 0)
 
@@ -270,7 +287,7 @@ class Worker:
         if wait <= 0:
             self._report(gate)
         else:
-            self._schedule.after(wait, self._do, self._report, gate)
+            self._schedule.after(wait, self.do, self._report, gate)
 
     def _report(self, gate: Gate) -> None:
         gate.reporting = False
@@ -292,7 +309,7 @@ class Worker:
     def renew(self) -> None:
         """The node is heard again."""
         self.leased = True
-        for database in list(self._waiting):
+        for database, _forwarded in list(self._waiting):
             self._let_in(database)
 
     def pause(self) -> None:
@@ -304,7 +321,7 @@ class Worker:
         self.machine.count_accepting()
         held, self._held = self._held, []
         for call, arguments in held:
-            self._do(call, *arguments)
+            self.do(call, *arguments)
 
     def stop(self) -> None:
         """SIGTERM: accept nothing more, finish what is in flight, at most for the drain's time."""
@@ -329,6 +346,6 @@ class Worker:
         inside = list(self._inside)
         self._inside.clear()
         self._waiting.clear()
-        for query in (*stopped, *waiting, *inside):
+        for query in (*stopped, *waiting, *inside, *self.hops.die()):
             query.end("unknown", "the worker died", NO_ROWS, 0)
         self.machine.worker_gone(self)

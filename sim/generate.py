@@ -108,14 +108,15 @@ FORMED = 4 * limits.SECOND
 """When the nodes have found each other."""
 
 
-def together(seed: int) -> Scenario:
-    """Three to five nodes of one cluster: clients everywhere, and a network that is as bad as everything else."""
+def together(seed: int, nodes: int = 0) -> Scenario:
+    """Three to five nodes of one cluster (or ``nodes``): clients everywhere, and a network that is as bad as everything else."""
     chance = Random(f"torpor/together/{seed}")
-    count = chance.choice((3, 3, 4, 5))
+    drawn = chance.choice((3, 3, 4, 5))
+    count = nodes or drawn
     machines = Machines(
         names=tuple(f"n{i}" for i in range(1, count + 1)),
         count=count,
-        replication_factor=chance.choice((1, 2, 3, 3)),
+        replication_factor=min(count, chance.choice((1, 2, 3, 3))),
         health_interval=chance.choice((500, 1000, 3000)) * MS,
         hibernation_timeout=chance.choice((1000, 3000, 6000)) * MS,
         stop_timeout=chance.choice((200, 1000, 5000)) * MS,

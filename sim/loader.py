@@ -15,7 +15,7 @@ from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import Cause
 from protocol.limits import MILLISECOND, SECOND
 from sim import moments
-from sim.scenario import ALL, VERBS, Expect, Fault, Machines, Moment, Scenario, Traffic
+from sim.scenario import ALL, MOST_NODES, VERBS, Expect, Fault, Machines, Moment, Scenario, Traffic
 
 SCENARIOS: Final = Path(__file__).resolve().parent.parent / "configs" / "scenarios"
 """Where a bare name is looked up, wherever the command is run."""
@@ -212,8 +212,10 @@ def _machines(node: yaml.Node) -> Machines:
     if not found.get("names", ("n1",)):
         raise _Bad(node, "`names` needs at least one node")
     if "count" in found:
-        if "names" in found or not 1 <= found["count"] <= 9:
-            raise _Bad(node, "`count` is a number of nodes from 1 to 9, without `names`: they are n1, n2, …")
+        if "names" in found or not 1 <= found["count"] <= MOST_NODES:
+            raise _Bad(
+                node, f"`count` is a number of nodes from 1 to {MOST_NODES}, without `names`: they are n1, n2, …"
+            )
         found["names"] = tuple(f"n{i}" for i in range(1, found["count"] + 1))
     if not 1 <= found.get("replication_factor", 1) <= max(1, found.get("count", 0)):
         raise _Bad(node, "`replication_factor` needs a `count` of nodes that is as high")
@@ -249,7 +251,7 @@ def _traffic(node: yaml.Node) -> Traffic:
 def _fault(node: yaml.Node) -> Fault:
     keys: dict[str, Parse] = {verb: _one_of(targets) for verb, targets in VERBS.items()}
     keys |= {"at": _when, "node": _text, "database": _database, "for": _duration, "times": _number, "factor": _number}
-    keys |= {"side": _list(_text), "loss": _share, "twice": _share, "slowest": _duration}
+    keys |= {"side": _list(_text), "source": _text, "loss": _share, "twice": _share, "slowest": _duration}
     keys |= {"cause": _one_of(get_args(Cause)), "back": lambda n: None if _text(n) == "never" else _duration(n)}
     found = _mapping(node, keys)
     verbs = [verb for verb in VERBS if verb in found]
@@ -312,7 +314,8 @@ def _scenario(root: yaml.Node) -> Scenario:
     for one in (*scenario.workload, *scenario.faults, *scenario.expect):
         if one.node and one.node not in (*scenario.machines.names, *((ALL,) if isinstance(one, Fault) else ())):
             raise _Bad(root, f"no node is called {one.node!r}; there are {', '.join(scenario.machines.names)}")
-    for name in (*scenario.machines.late, *(name for fault in scenario.faults for name in fault.side)):
+    sources = tuple(fault.source for fault in scenario.faults if fault.verb == "clone")
+    for name in (*scenario.machines.late, *sources, *(name for fault in scenario.faults for name in fault.side)):
         if name not in scenario.machines.names:
             raise _Bad(root, f"no node is called {name!r}; there are {', '.join(scenario.machines.names)}")
     return scenario

@@ -18,7 +18,7 @@ from protocol.limits import SECOND
 from protocol.node import Config
 from sim import timings
 from sim.checks import Checks
-from sim.disk import Disk
+from sim.disk import Copy, Disk
 from sim.gateway import Worker
 from sim.host import FOREIGN, Host
 from sim.process import NodeProcess
@@ -75,6 +75,10 @@ class Machine:
         self.accepting: list[Worker] = []
         """Workers that take a new connection now."""
         self.node: NodeProcess | None = None
+        self.copy: Copy | None = None
+        """The last snapshot of its disk that somebody took."""
+        self.halted = False
+        """Its node was ended for good."""
         self.remembered: dict[str, tuple[type, tuple[Any, ...]]] | None = None
         """The last input of each kind, when a scenario will repeat one."""
         self._chart = chart
@@ -103,7 +107,7 @@ class Machine:
 
     def start_node(self) -> None:
         """Start the node: it stops what an earlier process left behind, then boots its engine (F61)."""
-        if self.node is not None and self.node.alive:
+        if self.halted or (self.node is not None and self.node.alive):
             return
         self.node = NodeProcess(self, self.settings.config, self._chart)
         if self.remembered is not None:
@@ -185,6 +189,12 @@ class Machine:
         self.disk.wipe()
         self.checks.wiped(self)
 
+    def put_back(self, copy: Copy, whole: bool) -> None:
+        """The machine loses power, and comes back with an earlier copy of its store, or of its whole disk (P62)."""
+        self.crash()
+        self.disk.restore(copy, whole)
+        self.checks.wiped(self)
+
     def stop_node(self) -> None:
         """SIGTERM of the node: it takes its workers (which finish what is in flight, within bounds) and its rqlited along."""
         node = self.node
@@ -195,6 +205,12 @@ class Machine:
         for worker in list(self.workers.values()):
             worker.stop()
         self._stop_rqlited()
+
+    def halt_node(self, node: NodeProcess) -> None:
+        """The engine of this process ended it (P63, P64): it stays down, whatever would start it."""
+        if node.alive and node is self.node:
+            self.halted = True
+            self.stop_node()
 
     def _stop_rqlited(self) -> None:
         if self.workers:

@@ -35,15 +35,23 @@ class Watch:
 
 
 class Moments:
-    """Who waits for what. ``watching`` is False when nobody does: then nobody needs to say what happens."""
+    """Who waits for what."""
 
     def __init__(self) -> None:
-        self.watching = False
         self._watches: list[Watch] = []
+        self._names: frozenset[str] = frozenset()
 
     def wait(self, watch: Watch) -> None:
         self._watches.append(watch)
-        self.watching = True
+        self._index()
+
+    def _index(self) -> None:
+        names = {watch.name for watch in self._watches}
+        self._names = frozenset(names | EFFECTS if "" in names else names)
+
+    def awaits(self, name: str) -> bool:
+        """Somebody waits for a moment of this name: only then does anybody need to say that it is there."""
+        return name in self._names
 
     def seen(self, machine: Machine, name: str, database: str) -> None:
         for watch in tuple(self._watches):
@@ -53,5 +61,5 @@ class Moments:
             watch.nth -= 1
             if watch.nth == 0:
                 self._watches.remove(watch)
-                self.watching = bool(self._watches)
+                self._index()
                 watch.then(machine)

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from protocol import codec
 from protocol.inputs import PeerConnected, Received
 from protocol.messages import Message
-from sim import timings
+from sim import timings, wire
 from sim.raft import Groups
 from sim.streams import between
 
@@ -58,14 +57,14 @@ class Network:
         """Over the direct stream to one peer; nothing comes of it when there is no such machine."""
         receiver = self._world.machines.get(to)
         if receiver is not None and receiver is not sender and self._together(sender, receiver):
-            self._carry((sender.name, to), codec.encode(message), ordered=True)
+            self._carry((sender.name, to), wire.encode(message), ordered=True)
 
     def broadcast(self, sender: Machine, message: Message) -> None:
         """Gossip to everybody of the swarm."""
         data: bytes | None = None
         for receiver in self._world.machines.values():
             if receiver is not sender and self._together(sender, receiver):
-                data = data or codec.encode(message)
+                data = data or wire.encode(message)
                 self._carry((sender.name, receiver.name), data, ordered=False)
 
     @staticmethod
@@ -96,7 +95,7 @@ class Network:
     def _arrive(self, link: Link, data: bytes) -> None:
         node = self._world.machines[link[1]].node
         if node is not None and node.alive and node.booted and link not in self._groups.cut:
-            node.feed(Received, link[0], codec.decode(data))
+            node.feed(Received, link[0], wire.decode(data))
 
     # Connections.
 

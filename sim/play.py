@@ -5,8 +5,8 @@ strong read within the bound, goes to sleep when it is idle, and then holds noth
 
 from __future__ import annotations
 
-import traceback
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import Final, Literal
 
@@ -15,6 +15,8 @@ from attrs import define, field
 from protocol.chart import CHARTS
 from protocol.limits import DRAIN_WINDOW, HEALTH_MISSES, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW, VOTE_WINDOW
 from protocol.node import Config
+from sim import rest
+from sim.coverage import Counted
 from sim.expect import Expectations, Finding
 from sim.faults import Faults
 from sim.laws import Violation
@@ -24,6 +26,7 @@ from sim.scenario import Machines, Scenario
 from sim.streams import Streams
 from sim.timings import QUERY_TIMEOUT
 from sim.trace import Trace
+from sim.workers import place
 from sim.workload import Workload
 from sim.world import Told, World
 
@@ -35,6 +38,8 @@ ANSWERED_WITHIN: Final = 10 * SECOND
 """Then a query creates (R40) or wakes (R43) and is answered in this time."""
 FULL: Final = ("max-databases", "no-ports")
 """A machine that is full by its settings says so: that is an answer."""
+STAYS: Final = 2 * SECOND
+"""What has come to rest is watched so much longer: it has to stay so."""
 SCAN_EVERY: Final = 1 * SECOND
 """Simulated time between two full scans of all invariants."""
 
@@ -70,6 +75,8 @@ def settings(machines: Machines, name: str, chance: Random | None = None) -> Set
             sorted({name, machines.names[founder] if machines.count else name})
         ),  # the founder is its bootstrap peer
         host=name,
+        gateway=f"{name}:443",
+        fingerprint=name.encode().ljust(32),
         cluster=cluster,
         replication_factor=machines.replication_factor,
         health_interval=machines.health_interval,
@@ -97,14 +104,17 @@ def play(
     engine: Engine = "table",
     keep_trace: bool = False,
     until: int | None = None,
+    paths: Counter[str] | None = None,
 ) -> Outcome:
-    """Play a scenario to its end, or stop at ``until`` µs to look around (then nothing is judged)."""
+    """Play a scenario to its end, or stop at ``until`` µs to look around (then nothing is judged). ``paths``: count in it which rare
+    paths were gone (``sim.coverage``)."""
     clocks = Streams(scenario.seed)["clocks"]
     world = World(
         scenario.seed,
         {name: settings(scenario.machines, name, clocks) for name in scenario.machines.names},
-        CHARTS[engine],
+        CHARTS[engine] if paths is None else Counted(CHARTS[engine], paths),
         keep_trace,
+        paths=paths,
     )
     workload = Workload(world, scenario.workload)
     expectations = Expectations.of(world, scenario)
@@ -128,9 +138,7 @@ def play(
         story = world.story
     except Exception as error:  # noqa: BLE001 (whatever the engine raises)
         # An engine that fails is a finding like any other: it has to come with its seed and its story.
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(frame.filename).name}:{frame.lineno}"
-        broken = f"{type(error).__name__}: {error} [{where}, at {world.schedule.now / 1e6:.6f} s]"
+        broken = f"{type(error).__name__}: {error} [{place(error)}, at {world.schedule.now / 1e6:.6f} s]"
         story = world.story
     digest = world.trace.digest()
     if scenario.digest and not early and not broken:
@@ -141,9 +149,9 @@ def play(
     )
 
 
-def _run(world: World, until: int) -> None:
-    """Let time pass, looking at everything once a second."""
-    while world.schedule.now < until:
+def _run(world: World, until: int, over: Callable[[World], bool] | None = None) -> None:
+    """Let time pass, looking at everything once a second; at most until it is over."""
+    while world.schedule.now < until and not (over is not None and over(world)):
         world.schedule.run(min(until, world.schedule.now + SCAN_EVERY))
         world.scan()
 
@@ -151,7 +159,8 @@ def _run(world: World, until: int) -> None:
 def _heal(world: World, scenario: Scenario, faults: Faults) -> None:
     world.tell("", "", "all faults are over")
     faults.heal()
-    _run(world, world.schedule.now + RECOVERY + (_together(scenario) if scenario.machines.count else 0))
+    bound = RECOVERY + (_together(scenario) if scenario.machines.count else 0)
+    _run(world, world.schedule.now + bound, rest.settled)
 
 
 def _together(scenario: Scenario) -> int:
@@ -165,7 +174,7 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
     probes: list[tuple[str, Query]] = []
     for (node, database), client in world.clients.items():
         probes.append((f"{node}: {database}", client.ask(writes=False, strong=True)))
-    _run(world, asked_at + ANSWERED_WITHIN)
+    _run(world, asked_at + ANSWERED_WITHIN, lambda _: all(probe.over for _, probe in probes))
     for whose, probe in probes:
         if not probe.over:
             raise Violation("liveness", f"{whose} does not answer a strong read within 10 s of a healed world")
@@ -176,14 +185,15 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
         timeout = 0  # a member that lost its copy can never vote for a sleep (P31): it has to be replaced first
     if timeout:
         rounds = 3 if scenario.machines.count else 1  # a sleep that a late message vetoed is tried again
-        _run(world, world.schedule.now + rounds * (2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW))
+        _run(world, world.schedule.now + rounds * (2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW), rest.asleep)
+        _run(world, world.schedule.now + STAYS)
         for (node, database), client in world.clients.items():
-            machines = world.clusters()[world.machines[node].settings.config.cluster]
+            machines = world.clusters[world.machines[node].settings.config.cluster]
             states = {machine.state_of_name(client.internal) for machine in machines}
             if client.history.answered and states - {"absent"} != {"hibernating"}:
                 told = ", ".join(sorted(states))
                 raise Violation("liveness", f"{node}: {database} is idle and does not sleep: it is {told}")
-    for cluster in world.clusters().values():
+    for cluster in world.clusters.values():
         world.checks.agreed(cluster)
     for machine in world.machines.values():
         world.checks.rest(machine, QUERY_TIMEOUT)

@@ -15,7 +15,7 @@ from attrs import evolve
 from protocol import inputs
 from protocol.effects import NOTHING, Effects
 from protocol.node import Config, Node
-from sim import timings
+from sim import coverage, timings
 from sim.execute import CARRY_OUT, Executor
 from sim.streams import between
 
@@ -33,6 +33,8 @@ class NodeProcess:
         self.alive = True
         self.booted = False
         self.paused = False
+        self.stepped = False
+        """Since a full scan last looked at it."""
         self.hands = Executor(machine, self)
         self._schedule = machine.schedule
         self._chance = machine.streams["node"]
@@ -69,26 +71,26 @@ class NodeProcess:
         self.machine.world.network.up(self.machine)
 
     def _pump(self) -> None:
-        """Step everything that waits."""
+        """Step everything that waits, make it durable, carry it out; then whatever that made wait."""
+        queue = self._queue
         while self.alive and self.booted and not self.paused and not self._committing:
             batch: list[Effects] = []
             writes = False
             now = self.machine.clock() if self._own_clock else self._schedule.now
-            engine = self.engine
-            queue = self._queue
             while queue:
                 kind, fields = queue.popleft()
                 wanted = self._step(kind(now, *fields), fields)
                 if wanted is not NOTHING:
                     batch.append(wanted)
                     writes = writes or bool(wanted.writes)
-            deadline = engine.deadline
+            timers = self.engine.state.timers
+            deadline = timers.deadline
             if deadline is not None:
                 if deadline <= now and self.alive:
                     wanted = self._step(inputs.Tick(now), ())
                     batch.append(wanted)
                     writes = writes or bool(wanted.writes)
-                    deadline = engine.deadline
+                    deadline = timers.deadline
                 if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
                     self._tick_at = deadline
                     at = self.machine.when(deadline) if self._own_clock else deadline
@@ -97,17 +99,22 @@ class NodeProcess:
                 return
             if writes:
                 self._commit(batch)
-            else:
-                self._carry_out_all(batch)
+                return
+            self._carry_out_all(batch)
+            if not queue and (self._tick_at is None or self._tick_at > now):
+                return
 
     def _step(self, given: inputs.Input, fields: tuple[Any, ...]) -> Effects:
         machine = self.machine
-        if machine.moments.watching:
-            machine.moments.seen(machine, type(given).__name__, machine.database_of(given))
+        if machine.moments.awaits(kind := type(given).__name__):
+            machine.moments.seen(machine, kind, machine.database_of(given))
             if not self.alive:
                 return NOTHING
         if machine.remembered is not None:
             machine.remembered[type(given).__name__] = (type(given), fields)
+        self.stepped = True
+        if machine.world.paths is not None:
+            coverage.taken(machine.world.paths, given)
         wanted = self.engine.step(given)
         machine.trace.step(machine.name, given, wanted)
         machine.checks.stepped(machine, wanted)
@@ -130,7 +137,7 @@ class NodeProcess:
                 disk.write(step.writes)
         delay = between(self._chance, timings.STORE_COMMIT) * disk.slowness
         self._schedule.after(delay, self._committed, batch)
-        if self.machine.moments.watching:
+        if self.machine.moments.awaits("Write"):
             self.machine.moments.seen(self.machine, "Write", "")
 
     def _committed(self, batch: list[Effects]) -> None:
@@ -169,8 +176,8 @@ class NodeProcess:
         moments = machine.moments
         for number, step in enumerate(batch):
             for action in step.actions:
-                if moments.watching:
-                    moments.seen(machine, type(action).__name__, machine.database_of(action))
+                if moments.awaits(kind := type(action).__name__):
+                    moments.seen(machine, kind, machine.database_of(action))
                 if not self.alive:
                     return
                 CARRY_OUT[type(action)](self.hands, action)
@@ -183,7 +190,7 @@ class NodeProcess:
                 machine.world.network.broadcast(machine, message)
             for decision in step.decisions:
                 machine.world.decided(machine, decision)
-                if moments.watching:
+                if moments.awaits(decision.event):
                     moments.seen(machine, decision.event, decision.database)
             if not self.alive:
                 return

@@ -17,7 +17,19 @@ write may have happened (F86). ``timeout``: nobody answered within R37's 30 s; a
 class Query:
     """A write of one unique number (``value``), or a read of all of them. Times in microseconds."""
 
-    __slots__ = ("begun", "client", "database", "detail", "lasts", "number", "strong", "value", "verdict")
+    __slots__ = (
+        "asked_again",
+        "begun",
+        "client",
+        "database",
+        "detail",
+        "forwarded",
+        "lasts",
+        "number",
+        "strong",
+        "value",
+        "verdict",
+    )
 
     def __init__(self, client: Client, number: int, value: int, strong: bool, lasts: int, begun: int) -> None:
         self.client = client
@@ -30,6 +42,10 @@ class Query:
         self.lasts = lasts
         """How long the statement itself takes in rqlited; 0: as long as such a statement does."""
         self.begun = begun
+        self.forwarded = False
+        """It came from another node's gateway (``sim.hop``)."""
+        self.asked_again = False
+        """Its gateway has asked its node once more where to send it."""
         self.verdict: Verdict | None = None
         self.detail: str
 
@@ -41,7 +57,5 @@ class Query:
     def end(self, verdict: Verdict, detail: str, rows: list[int], count: int) -> None:
         """Its client is told: the verdict, and for a read the rows that it saw (the first ``count`` of ``rows``)."""
         assert self.verdict is None, f"query {self.number} ended twice"
-        if verdict == "problem" and self.client.sent_on(self, detail):
-            return
         self.verdict, self.detail = verdict, detail
         self.client.told(self, rows, count)

@@ -14,15 +14,16 @@ from unittest.mock import patch
 
 from attrs import evolve, frozen
 
-from protocol import coordination, ids, node, promises
+from protocol import coordination, gossip, ids, limits, node, promises, suspicion
 from protocol.clocks import Context
-from protocol.inputs import Boot, InstanceExited, InstanceReady, Probed, Snapshotted, Tick
-from protocol.lifecycle import boot, creation, doors, offers, outcomes, process, sleep, wake
+from protocol.effects import Forget
+from protocol.inputs import InstanceExited, InstanceReady, Probed, Snapshotted, Tick
+from protocol.lifecycle import boot, creation, doors, offers, outcomes, process, routing, sleep, wake
 from protocol.lifecycle.orders import Subject
-from protocol.messages import CreateRequest, SleepReport, SleepVote, StoreBirth, WakeIntent
+from protocol.messages import CreateRequest, Message, RecordNews, SleepReport, SleepVote, StoreBirth, WakeIntent
 from protocol.records import Record, Version
 from protocol.rows import NamePromise
-from protocol.state import Hosted, State
+from protocol.state import Hosted, Seeking, State
 from protocol.suspicion import majority
 from protocol.timers import Name, Timers
 from protocol.turn import Turn
@@ -30,7 +31,6 @@ from protocol.turn import Turn
 Switch = AbstractContextManager[Any]
 
 MESSAGES: Final[dict[type, Any]] = node._MESSAGES  # pyright: ignore[reportPrivateUsage]
-INPUTS: Final[dict[type, Any]] = node._INPUTS  # pyright: ignore[reportPrivateUsage]
 TIMERS: Final[dict[str, Any]] = node._TIMERS  # pyright: ignore[reportPrivateUsage]
 
 
@@ -134,7 +134,7 @@ def _any_counter() -> Switch:
 
 
 def _overhear_vetoes(turn: Turn, sender: str, message: SleepVote) -> None:
-    if message.granted:
+    if message.granted or message.absent:
         sleep.on_vote(turn, sender, message)
 
 
@@ -178,9 +178,28 @@ def _blind_to_direct_clients() -> Switch:
     return patch.object(sleep, "on_idle_sample", blind)
 
 
-def _create_at_once(turn: Turn, given: Boot) -> None:
-    boot.on_boot(turn, given)
-    turn.state.listening = False
+def _answer_without_records() -> Switch:
+    send = Turn.send
+
+    def silent(turn: Turn, to: str, message: Message) -> None:
+        if not isinstance(message, RecordNews):
+            send(turn, to, message)
+
+    return patch.object(Turn, "send", silent)
+
+
+def _one_intent_each(turn: Turn, record: Record, request: int) -> None:
+    seeking = turn.state.seeking.setdefault(record.incarnation, Seeking(turn.now + limits.WAKE_DEADLINE))
+    seeking.waiters.append(request)
+    routing._seek_on(turn, record, seeking)  # pyright: ignore[reportPrivateUsage]
+
+
+def _not_forwarded(_state: State) -> set[int]:
+    return set()
+
+
+def _believe_nobody(*_: object) -> Forget:
+    return Forget("")
 
 
 def _launch_at_once(turn: Turn, hosted: Hosted, _purpose: str) -> None:
@@ -225,6 +244,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard("P1", "a second coordinator is promised the same epoch", _set(promises, "promise", _true)),
     Safeguard("P1", "a promise is not durable", _write_nothing("promise/")),
     Safeguard("P3", "a veto spends nothing", _set(promises, "spend", _nothing)),
+    Safeguard("P4", "an intent out of an old directory is not answered", _answer_without_records),
     Safeguard(
         "P5",
         "a spent epoch is written in",
@@ -251,9 +271,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         "a changed address needs no promise",
         _set(coordination, "seek", _launch_at_once),
     ),
-    Safeguard(
-        "P61", "a node that has just started creates at once", lambda: patch.dict(INPUTS, {Boot: _create_at_once})
-    ),
+    Safeguard("P61", "a node listens to nobody before it creates", _set(gossip, "enough", _true)),
     Safeguard("F2", "leases do not end", lambda: patch.dict(TIMERS, {"lease": _nothing})),
     Safeguard("F6", "nothing counts against max_databases", _set(State, "load", _none)),
     Safeguard("F40", "direct clients are not noticed", _blind_to_direct_clients),
@@ -263,6 +281,11 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         _set(outcomes, "_current", _of_any_run),
     ),
     Safeguard("F46", "a failed start is not retried", _set(process, "again_later", _nothing)),
+    Safeguard("F51", "each who waits outside sends an intent", _set(routing, "_seek", _one_intent_each)),
+    Safeguard("F51", "a lost intent is not repeated", _set(limits, "WAKE_REPEAT", limits.WAKE_DEADLINE)),
+    Safeguard("F93", "a forwarded query is sent on", _set(State, "forwarded", property(_not_forwarded, _nothing))),
+    Safeguard("F93", "members that are not heard are named", _set(routing, "hears", _true)),
+    Safeguard("F93", "a changed certificate is not told", _set(suspicion, "Believe", _believe_nobody)),
     Safeguard(
         "R3",
         "underscores are not doubled",

@@ -15,6 +15,8 @@ from protocol.inputs import Cause
 from sim import timings
 
 DIRECTIONS: Final = ("both", "in", "out")
+MOST_NODES: Final = 9
+"""Of one cluster."""
 ALL: Final = "all"
 """In place of a node's name: every one."""
 
@@ -30,6 +32,9 @@ VERBS: Final[dict[str, tuple[str, ...]]] = {
     "fill": ("disk",),
     "remove": ("binary",),
     "wipe": ("disk",),
+    "copy": ("disk",),
+    "rollback": ("store", "disk"),
+    "clone": ("store",),
     "start": ("node",),
     "partition": DIRECTIONS,
     "hold": DIRECTIONS,
@@ -38,7 +43,8 @@ VERBS: Final[dict[str, tuple[str, ...]]] = {
 }
 """What a fault may do, to what. ``steal``: a foreign process binds the port just before the database's next start. ``fail``,
 ``hang``: the database's next start does. ``repeat``: the last such input is delivered once more, late. ``wipe``: the machine loses
-power and its disk, and comes back under its old identity. ``start``: a node that is not up. ``partition``, ``hold``: messages
+power and its disk, and comes back under its old identity. ``copy``: somebody takes a snapshot of the disk. ``rollback``: the machine loses power and comes back with
+that snapshot, of its store alone or of the replicas too. ``clone``: it comes back with the store that ``source`` has now. ``start``: a node that is not up. ``partition``, ``hold``: messages
 between ``side`` (or ``node``) and all other machines are lost, or kept until it is over. ``disturb``: loss, duplication, delay."""
 
 
@@ -69,6 +75,8 @@ class Fault:
     cause: Cause = "crashed"
     factor: int = 20
     side: tuple[str, ...] = ()
+    source: str = ""
+    """Of a clone: whose store is copied."""
     loss: float = 0.0
     twice: float = 0.0
     slowest: int = 0

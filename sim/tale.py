@@ -31,7 +31,8 @@ def _grouped(story: list[Told]) -> Iterator[tuple[Told, int]]:
     yield from waiting.values()
 
 
-def _line(told: Told, count: int, node_width: int, database_width: int) -> str:
+def line(told: Told, count: int = 1, node_width: int = 0, database_width: int = 0) -> str:
+    """One line of the story."""
     event = told.event
     if told.kind == "client":
         waited = dict(told.fields).get("waited_ms", 0)
@@ -49,12 +50,12 @@ def lines(outcome: Outcome) -> Iterator[str]:
     scenario = outcome.scenario
     yield f"{scenario.title}  (seed {scenario.seed})"
     if scenario.story:
-        yield from (f"  {line}".rstrip() for line in scenario.story.strip().splitlines())
+        yield from (f"  {text}".rstrip() for text in scenario.story.strip().splitlines())
     yield ""
     node_width = max((len(told.node) for told in outcome.story), default=1)
     database_width = max((len(told.database) for told in outcome.story), default=1)
     for told, count in _grouped(outcome.story):
-        yield _line(told, count, node_width, database_width).rstrip()
+        yield line(told, count, node_width, database_width).rstrip()
     yield ""
     if outcome.stopped_early:
         yield f"stopped at {outcome.now / 1e6:.3f} s, as asked: nothing is judged"

@@ -66,5 +66,11 @@ CLIENT_PATIENCE: Final = 500 * MILLISECOND
 CLIENT_RETRY: Final = 100 * MILLISECOND
 """A client whose connection was refused tries again: nothing was sent."""
 HOP: Final[Range] = (300, 900)
+HOP_CONNECT: Final = 2 * SECOND
+"""How long a gateway tries to connect to another node's that does not answer at all."""
+HOP_AVOID: Final = 5 * SECOND
+"""How long a gateway that could not be connected to is tried last."""
+ROUTE_TTL: Final = 5 * SECOND
+"""How long a gateway worker sends queries where its node said, before it asks again."""
 CONNECT: Final[Range] = (20 * MILLISECOND, 200 * MILLISECOND)
 """A node that is up, or a link that is whole again, until the connection is there."""

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import attrs
 
-from protocol import codec, effects, inputs
+from protocol import effects, inputs
+from sim import wire
 
 BATCH: Final = 512
 """Lines hashed at once: what a call costs is shared by so many."""
@@ -38,7 +39,7 @@ def _line(name: str, fields: Callable[[Any], Any], bare: bool) -> Callable[[Any]
 
 
 INPUTS: Final = _texts(inputs.Input.__args__)
-INPUTS[inputs.Received] = lambda v: f"Received{(v.now, v.sender, codec.encode(v.message))!r}"
+INPUTS[inputs.Received] = lambda v: f"Received{(v.now, v.sender, wire.encode(v.message))!r}"
 ACTIONS: Final = _texts(effects.Action.__args__)
 _write = attrgetter("key", "value")
 _decision = attrgetter("event", "database", "because", "law", "fields")
@@ -64,9 +65,9 @@ class Trace:
             for action in wanted.actions:
                 add(f"{node} ! {ACTIONS[type(action)](action)}")
             for send in wanted.sends:
-                add(f"{node} @ {send.to} {codec.encode(send.message)!r}")
+                add(f"{node} @ {send.to} {wire.encode(send.message)!r}")
             for message in wanted.broadcasts:
-                add(f"{node} @ * {codec.encode(message)!r}")
+                add(f"{node} @ * {wire.encode(message)!r}")
             for decision in wanted.decisions:
                 add(f"{node} : {_decision(decision)!r}")
         if len(self._lines) > BATCH:

@@ -4,12 +4,14 @@ schedule, and nothing by chance outside the streams.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 from attrs import frozen
 
 from protocol.chart import TABLE, Chart
 from protocol.effects import Decision
+from sim import coverage
 from sim.checks import Checks
 from sim.client import Client
 from sim.history import History
@@ -46,6 +48,7 @@ class World:
         chart: Chart = TABLE,
         keep_trace: bool = False,
         telling: bool = True,
+        paths: Counter[str] | None = None,
     ) -> None:
         self.schedule = Schedule()
         self.streams = Streams(seed)
@@ -54,6 +57,8 @@ class World:
         self.checks = Checks()
         self.story: list[Told] = []
         self.decisions = 0
+        self.paths = paths
+        """Rare paths that were gone (``sim.coverage``), when somebody counts them."""
         self.clients: dict[tuple[str, str], Client] = {}
         """(machine, ``app/name``) → who queries it, coming from that machine."""
         self.histories: dict[tuple[str, str], History] = {}
@@ -65,18 +70,15 @@ class World:
         self.network = Network(self, self.groups)
         self._telling = telling
         self.machines = {name: Machine(self, name, settings, chart) for name, settings in machines.items()}
+        self.clusters: dict[str, list[Machine]] = {}
+        """Cluster id → its machines."""
+        for machine in self.machines.values():
+            self.clusters.setdefault(machine.settings.config.cluster, []).append(machine)
 
     def start(self) -> None:
         for machine in self.machines.values():
             if not machine.settings.late:
                 machine.start_node()
-
-    def clusters(self) -> dict[str, list[Machine]]:
-        """Cluster id → its machines."""
-        found: dict[str, list[Machine]] = {}
-        for machine in self.machines.values():
-            found.setdefault(machine.settings.config.cluster, []).append(machine)
-        return found
 
     # Clients.
 
@@ -102,6 +104,8 @@ class World:
 
     def decided(self, machine: Machine, decision: Decision) -> None:
         self.decisions += 1
+        if self.paths is not None:
+            self.paths[coverage.decision(decision.event, decision.law)] += 1
         if decision.event == "hibernated":
             self.checks.slept(machine, decision.database)
         if self._telling:

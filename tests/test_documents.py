@@ -5,7 +5,6 @@ written on."""
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import __version__
 from specs import shown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -179,8 +179,7 @@ def test_decisions_are_numbered_listed_and_complete() -> None:
 
 
 def test_the_changelog_tells_of_this_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    assert re.search(rf"^## \[{re.escape(version)}\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert re.search(rf"^## \[{re.escape(__version__)}\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
 
 
 def test_nothing_points_to_the_machine_it_was_written_on() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol import codec, digest, limits, rows, suspicion
+from protocol import codec, digest, gossip, limits, membership, rollback, suspicion
 from protocol.effects import HoldPort, Trash
 from protocol.ids import derived
 from protocol.inputs import Boot
@@ -13,7 +13,7 @@ from protocol.lifecycle import offers, process
 from protocol.lifecycle.orders import fire
 from protocol.messages import Dropped
 from protocol.records import Record
-from protocol.rows import EpochPromise, Identity, Instance, NamePromise, Seen
+from protocol.rows import EpochPromise, Forgotten, Identity, Instance, Known, Moved, NamePromise, Retired, Seen, Stay
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -27,32 +27,51 @@ def on_boot(turn: Turn, boot: Boot) -> None:
     for _key, value in boot.rows:
         row: object = codec.decode_row(value)
         loaded.setdefault(row.__class__, []).append(row)
-    identity: list[Identity] = loaded.get(rows.Identity, [])
-    if identity:
-        state.store, state.births = identity[0].store, identity[0].births
-    else:
-        state.store = derived(boot.entropy, "store", turn.me)
-        turn.write("identity", Identity(state.store, 0))
+    state.process = derived(boot.entropy, "process", turn.me)
     for seen in loaded.get(Seen, []):
         state.context.load(seen)
-    known = {row.peer for row in loaded.get(rows.Known, [])}
-    state.known = tuple(sorted({turn.me, *state.config.known, *known}))
-    state.intact = bool(identity)
-    state.listening = len(state.known) > 1 or not (state.intact or boot.found)
+    state.nodes = {row.peer: row for row in loaded.get(Known, [])}
+    state.retired = {row.peer for row in loaded.get(Retired, [])}
+    state.forgotten = {row.incarnation: {} for row in loaded.get(Forgotten, [])}
+    membership.count(turn)
+    _know_itself(turn, loaded.get(Identity, []), boot.found)
+    state.listening = not gossip.enough(turn)
     state.names = {held.internal: held for held in loaded.get(NamePromise, [])}
     records: list[Record] = sorted(loaded.get(Record, []), key=lambda record: record.incarnation)
     for record in records:
         state.records[record.incarnation] = record
         state.by_name.setdefault(record.birth.internal, []).append(record.incarnation)
+        state.dots.setdefault(record.birth.dot, []).append(record.incarnation)
         digest.replace(state, record.incarnation, record)
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
-    _resume(turn, records, promises, instances)
+    moved = {row.incarnation for row in loaded.get(Moved, [])}
+    _resume(turn, records, promises, instances, moved)
+    if state.forgotten:
+        rollback.recall(turn)
     suspicion.beat(turn)
 
 
+def _know_itself(turn: Turn, found: list[Identity], founds: bool) -> None:
+    """The store's identity. One of another peer was copied with a data directory: nothing in it is this peer's (F32)."""
+    state = turn.state
+    if found and found[0].peer == turn.me:
+        own = found[0]
+        state.store, state.births, state.life = own.store, own.births, own.life
+        state.promised, state.whole = own.promised, own.whole
+        state.trail = (*own.trail, Stay(own.process, own.promised))[-limits.TRAIL :]
+    else:
+        state.store = derived(state.entropy, "store", turn.me)
+        state.whole = founds and not found
+    turn.write_identity()
+
+
 def _resume(
-    turn: Turn, records: list[Record], promises: dict[str, EpochPromise], instances: dict[str, Instance]
+    turn: Turn,
+    records: list[Record],
+    promises: dict[str, EpochPromise],
+    instances: dict[str, Instance],
+    moved: set[str],
 ) -> None:
     turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
@@ -67,6 +86,7 @@ def _resume(
         hosted = Hosted(record, record.phase, promise, ticket, raft=member.raft)
         if instance is not None:
             hosted.http, hosted.raft = instance.http, instance.raft
+        hosted.moved = record.incarnation in moved
         turn.state.hosted[record.incarnation] = hosted
         turn.state.by_ticket[ticket] = record.incarnation
         turn.act(HoldPort(ticket, hosted.raft))

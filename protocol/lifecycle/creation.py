@@ -10,6 +10,7 @@ from protocol import coordination, directory, limits, placement, promises
 from protocol.effects import Problem
 from protocol.ids import DatabaseName, Dot, Peer, derived, incarnation_id
 from protocol.lifecycle.orders import Subject, complain
+from protocol.membership import majority
 from protocol.messages import (
     BirthAnswer,
     CreateAnswer,
@@ -22,9 +23,7 @@ from protocol.messages import (
     StoreBirth,
 )
 from protocol.records import Attempt, Birth, Record, Stamp, Version
-from protocol.rows import Identity
-from protocol.state import Creation, Hosted, Pending
-from protocol.suspicion import majority
+from protocol.state import Creation, Hosted, Pending, PromiseRound
 from protocol.turn import Turn
 
 
@@ -100,8 +99,12 @@ def on_request_deadline(turn: Turn, internal: str) -> None:
 
 def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
     """As the coordinator that the request names: begin, or add one more requester to what is under way (F3)."""
-    if message.attempt.coordinator != turn.me:
-        return
+    if message.attempt.coordinator == turn.me:
+        _under_way(turn, message).requesters.add(sender)
+
+
+def _under_way(turn: Turn, message: CreateRequest | CreateAnswer) -> Creation:
+    """This coordinator's creation of the name, in the message's attempt or a higher one."""
     internal = DatabaseName.internal_of(message.app, message.name)
     creation = turn.state.creations.get(internal)
     if creation is None or creation.attempt < message.attempt:
@@ -109,7 +112,7 @@ def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
             message.app, message.name, internal, message.attempt, message.replication_factor, begun=turn.now
         )
         _begin(turn, creation)
-    creation.requesters.add(sender)
+    return creation
 
 
 def _begin(turn: Turn, creation: Creation) -> None:
@@ -120,17 +123,26 @@ def _begin(turn: Turn, creation: Creation) -> None:
 
 def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
     internal = DatabaseName.internal_of(message.app, message.name)
+    held = turn.state.names.get(internal)
+    unasked = message.attempt.coordinator == turn.me and (held is None or held.attempt < message.attempt)
+    if unasked and not turn.state.living(internal) and not turn.state.listening:
+        _under_way(turn, message)  # it has overtaken the request, which this node will answer too
     creation = turn.state.creations.get(internal)
     if creation is None or creation.attempt != message.attempt or creation.phase != "gathering":
         return  # a late offer of an earlier attempt counts for nothing (F5)
     creation.answers[sender] = message
     if message.record is not None:
         record = directory.merge(turn, message.record)
-        if record is not None:
-            _end(turn, creation)
-            for requester in sorted(creation.requesters):
-                turn.send(requester, RecordNews(record))
+        if record is None:
+            # It knows an incarnation that is no more: it is told so, and asked again (P10, F9).
+            del creation.answers[sender]
+            turn.send(sender, Dropped(message.record.incarnation))
+            turn.send(sender, CreateRequest(creation.attempt, creation.app, creation.name, creation.replication_factor))
             return
+        _end(turn, creation)
+        for requester in sorted(creation.requesters):
+            turn.send(requester, RecordNews(record))
+        return
     if message.stance == "superseded":
         turn.decide("creation superseded", None, f"{sender} promised the name higher", "P10", database=internal)
         _end(turn, creation)
@@ -189,7 +201,7 @@ def _mint(turn: Turn, creation: Creation) -> Birth:
     """A new incarnation: this store's next birth, with a nonce of its own, since a cloned store repeats numbers (F32)."""
     state = turn.state
     state.births += 1
-    turn.write("identity", Identity(state.store, state.births))
+    turn.write_identity()
     nonce = derived(state.entropy, "birth", state.births, creation.internal, turn.now, size=4)
     members = placement.choose(creation.answers.values(), creation.replication_factor)
     return Birth(
@@ -338,14 +350,14 @@ def on_takeover(turn: Turn, incarnation: str) -> None:
         coordination.seek(turn, hosted, "create")
 
 
-def take_over(turn: Turn, hosted: Hosted, epoch: int) -> None:
+def take_over(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     """The members have promised: finish the birth where all are voters. Where this member never reported, the birth's own
     coordinator can never have acknowledged it, since it needs every member's report, and this one has promised above:
     then, and only then, it is dropped (F8, F15)."""
     if hosted.state != "creating":
         return
     if Subject(turn, hosted).voters_match and hosted.process == "ready":
-        record = promises.next_record(turn, hosted, epoch, "active")
+        record = promises.next_record(turn, hosted, asked.epoch, "active")
         if record is not None:
             turn.decide("birth finished", hosted, "its coordinator is silent, all its members are voters", "P13")
             turn.broadcast(RecordNews(record))

@@ -3,7 +3,8 @@ here are P30 (a generation is acknowledged by each worker, with no query in flig
 
 from __future__ import annotations
 
-from protocol.effects import Door, Forget
+from protocol import suspicion
+from protocol.effects import Believe, Door, Forget
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -49,6 +50,8 @@ def busy(hosted: Hosted) -> bool:
 
 def on_worker_joined(turn: Turn, worker: int) -> None:
     turn.state.workers.add(worker)
+    if fingerprints := suspicion.believed(turn):
+        turn.act(Believe(worker, fingerprints))
     for hosted in turn.state.hosted.values():
         if hosted.open or hosted.closing:
             _tell(turn, hosted, worker)

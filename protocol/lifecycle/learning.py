@@ -1,29 +1,41 @@
-"""What a node does about a record that it learns, however it came: news, a refusal, anti-entropy. The laws kept here are F28
-(membership learned by sync starts and stops local instances as the message would have), P33 (a member outside the vote
-that learns of the sleep closes, drains and stops; a sleeper that hears of an instance running at a newer epoch starts)."""
+"""What a node does about what it learns of a database, however it came: news, a refusal, anti-entropy. The laws kept here are F28
+(membership learned by sync starts and stops local instances as the message would have), P4 (who is told how another
+stands catches up) and P33 (a member outside the vote that learns of the sleep closes, drains and stops; a sleeper that
+hears of an instance running at a newer epoch starts; who runs without a quorum sends an intent)."""
 
 from __future__ import annotations
 
-from protocol import directory, promises
+from protocol import directory, standing
+from protocol.chart import nothing_newer_promised
 from protocol.ids import Peer
-from protocol.lifecycle import offers, serving
-from protocol.lifecycle.orders import fire
-from protocol.messages import CreateConfirm, RecordNews
+from protocol.lifecycle import offers, serving, sleep, wake
+from protocol.lifecycle.orders import Subject, fire
+from protocol.messages import (
+    CreateConfirm,
+    MembersStored,
+    RecordNews,
+    Standing,
+    StandingAsk,
+    StoreMembers,
+    WakeIntent,
+)
 from protocol.records import Record
 from protocol.state import Hosted
 from protocol.turn import Turn
 
 
 def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
-    del sender
     before = turn.state.records.get(message.record.incarnation)
     record = directory.merge(turn, message.record)
     if record is None:
         return
+    serving.on_record(turn, record)
     hosted = turn.state.hosted.get(record.incarnation)
     if hosted is not None:
         if record.phase != "creating":
             offers.settle_pending(turn, hosted)
+        if message.record.version < record.version:
+            standing.tell(turn, sender, record.incarnation)  # its news is old (P4)
         _follow(turn, hosted, before or record)
     elif record.phase == "creating":
         if record.member(turn.me) is not None:
@@ -38,12 +50,59 @@ def _follow(turn: Turn, hosted: Hosted, before: Record) -> None:
     if record.phase == "active" and hosted.state == "creating":
         fire(turn, hosted, "acknowledged")
     elif record.phase == "active" and hosted.state == "hibernating":
-        slept = hosted.stopping or before.version.epoch
-        if record.version.epoch > slept and not hosted.wanted:
-            turn.decide("started after the others", hosted, f"it runs in epoch {record.version.epoch}", "P33")
-            promises.spend(turn, hosted, slept + 1)
-            hosted.wanted = not fire(turn, hosted, "wanted")
+        if record.version.epoch > (hosted.stopping or before.version.epoch):
+            hosted.stopping = hosted.stopping or before.version.epoch
+            wake.follow(turn, hosted, f"it runs in epoch {record.version.epoch}")
+    elif record.phase == "hibernating" and hosted.state == "waking":
+        if not hosted.waiters and nothing_newer_promised(Subject(turn, hosted)) and fire(turn, hosted, "given_up"):
+            turn.decide("asleep after the others", hosted, f"they sleep since epoch {record.version.epoch}", "P33")
     elif record.phase == "hibernating" and hosted.state in ("active", "idle"):
         if fire(turn, hosted, "slept"):
             hosted.stopping = record.version.epoch
             turn.decide("asleep after the others", hosted, f"it sleeps since epoch {record.version.epoch}", "P33")
+        elif before.version != record.version:
+            wake.insist(turn, hosted)
+
+
+def on_store_members(turn: Turn, sender: Peer, message: StoreMembers) -> None:
+    """Changed members, of the holder of an epoch: stored durably before the answer, unless a newer epoch is promised, or this one to
+    another. The promise stays what it is (P6)."""
+    incarnation, epoch = message.record.incarnation, message.record.version.epoch
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is None or turn.state.listening:
+        standing.tell(turn, sender, incarnation)
+        return
+    promise = hosted.promise
+    stored = promise.epoch < epoch or (promise.epoch == epoch and promise.holder == sender)
+    if stored:
+        on_record(turn, sender, RecordNews(message.record))
+        stored = hosted.record.stamp == message.record.stamp
+    turn.send(sender, MembersStored(incarnation, epoch, stored, None if stored else standing.of(hosted)))
+
+
+def on_standing_ask(turn: Turn, sender: Peer, message: StandingAsk) -> None:
+    standing.tell(turn, sender, message.incarnation)
+
+
+def on_standing(turn: Turn, sender: Peer, message: Standing) -> None:
+    """How another member stands: learn its record; and where one of the two sleeps and the other runs, the one that is behind
+    follows. Never answered by the like: two that are both right must not tell each other so for ever."""
+    if message.record is not None:
+        turn.learn(message.record)
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None or sender == turn.me or hosted.record.member(sender) is None:
+        return
+    hosted.told = max(hosted.told, message.promised)
+    if message.state == standing.ABSENT:
+        sleep.on_absent(turn, hosted, sender)
+        return
+    hosted.absent.discard(sender)
+    if hosted.state == "hibernating" and message.state in standing.RUNNING:
+        doubted = hosted.doubt != "" and hosted.sleep is None and sleep.unrecorded(hosted)
+        if doubted or message.promised > hosted.sleep_epoch:
+            wake.follow(turn, hosted, f"{sender} runs it, and has promised epoch {message.promised}")
+    elif sleep.unrecorded(hosted):
+        hosted.doubt = "shared" if hosted.doubt else ""
+    elif hosted.state == "waking" and hosted.process == "starting" and message.slept:
+        turn.decide("others called", hosted, f"{sender} sleeps since epoch {message.slept}", "P33")
+        turn.send(sender, WakeIntent(hosted.incarnation, message.slept))

@@ -113,10 +113,13 @@ def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:
     if here is not None and here.reported:
         report_ready(turn, here)  # the confirm was repeated: the report was lost (F7)
         return
-    lease = next((one for one in turn.state.leases.values() if one.internal == birth.internal), None)
+    # A confirm that comes late ends no offer that was made to a later attempt since (F2, F5).
+    leases = [one for one in turn.state.leases.values() if one.internal == birth.internal]
+    lease = next((one for one in leases if one.attempt <= birth.attempt), None)
     record = directory.merge(turn, message.record)
     member = record.member(turn.me) if record is not None else None
-    if record is None or member is None or birth.incarnation in turn.state.hosted:
+    born = record is not None and record.phase != "creating"  # all its members host it by now, or have lost it (P54)
+    if record is None or member is None or born or birth.incarnation in turn.state.hosted:
         if lease is not None:
             _end_lease(turn, lease, "others were chosen")
         return

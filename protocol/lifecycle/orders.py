@@ -3,9 +3,9 @@ only orders: none of them fires the chart again."""
 
 from __future__ import annotations
 
+from protocol import limits
 from protocol.effects import Problem, Snapshot
 from protocol.lifecycle import doors, process
-from protocol.limits import DETAIL
 from protocol.rows import EpochPromise
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -63,6 +63,7 @@ class Subject:
         hosted.used_since_sample = True
         hosted.error = ""
         self.turn.cancel("wake", hosted.incarnation)
+        self.turn.cancel("quorum", hosted.incarnation)
         doors.swing(self.turn, hosted, True)
         doors.watch(self.turn, hosted)
 
@@ -86,6 +87,7 @@ class Subject:
     def snapshot_then_stop(self) -> None:
         self.hosted.process = "snapshotting"
         self.hosted.folded = -1
+        self.hosted.doubt = ""
         self.turn.cancel("drain", self.hosted.incarnation)
         self.turn.cancel("idle", self.hosted.incarnation)
         self.turn.act(Snapshot(self.hosted.incarnation, self.hosted.run))
@@ -116,7 +118,9 @@ class Subject:
     def _patience(self) -> None:
         self.hosted.stopping = self.hosted.vote = self.hosted.closing = 0
         self.hosted.woken_at = self.turn.now
+        self.turn.cancel("doubt", self.hosted.incarnation)
         self.turn.after("wake", self.hosted.incarnation, self.turn.state.config.wake_deadline)
+        self.turn.after("quorum", self.hosted.incarnation, limits.QUORUM_PATIENCE)
 
 
 def fire(turn: Turn, hosted: Hosted, event: str) -> bool:
@@ -138,4 +142,4 @@ def holds(hosted: Hosted, epoch: int, holder: str) -> bool:
 def complain(hosted: Hosted, problem: Problem, detail: str) -> None:
     """Remember why, for the waiters and for ``status``."""
     hosted.problem = problem
-    hosted.error = detail[:DETAIL]
+    hosted.error = detail[: limits.DETAIL]

@@ -52,6 +52,8 @@ def on_ready(turn: Turn, ready: InstanceReady) -> None:
     hosted.process = "ready"
     hosted.ready_at = turn.now
     hosted.voters, hosted.leader, hosted.counter = ready.voters, ready.leader, ready.counter
+    hosted.lost = False
+    process.settled(turn, hosted)
     because = "a strong read passed for the first time"
     turn.decide("instance started", hosted, because, http_port=hosted.http, raft_port=hosted.raft)
     if hosted.state == "waking":
@@ -91,6 +93,8 @@ def on_probed(turn: Turn, probed: Probed) -> None:
                 sleep.on_vote_sample(turn, hosted, probed)
         case "seal":
             sleep.on_seal_read(turn, hosted, probed)
+        case "reach":
+            sleep.on_reach_sample(turn, hosted, probed)
         case "voters" | "serve":
             if not probed.ok:
                 turn.after("reprobe", hosted.incarnation, limits.REPROBE)
@@ -115,6 +119,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
     lived = turn.now - hosted.ready_at if hosted.process != "starting" else 0
     hosted.process = "none"
     hosted.voters, hosted.leader = (), False
+    hosted.lost = exited.cause == "data_missing"
     hosted.in_flight.clear()
     if hosted.discard:
         process.bury(turn, hosted)

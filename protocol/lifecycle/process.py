@@ -1,6 +1,6 @@
 """This node's rqlited of one database: bringing it up and taking it down. The laws kept here are P41 (a start spends an
-epoch, durably, and follows the observed exit of its predecessor), P42 (a changed address belongs to a promised epoch)
-and P54 (what never had Raft state does not start by itself: the runtime checks the marker on ``restart``)."""
+epoch, durably, and follows the observed exit of its predecessor), P42 (a changed address belongs to a promised epoch, and
+changes on a minority of the members only), P6 (a majority of them has stored it before it counts) and P54 (what never had Raft state does not start by itself: the runtime checks the marker on ``restart``)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,32 @@ from attrs import evolve
 
 from protocol import coordination, limits, promises
 from protocol.effects import Mode, Probe, ReleasePorts, ReservePorts, Start, Terminate, Trash
-from protocol.messages import RecordNews
-from protocol.records import Member, Stamp
-from protocol.rows import Instance
-from protocol.state import Hosted, ProbeFor
+from protocol.ids import Peer
+from protocol.messages import MembersStored, RecordNews, StoreMembers
+from protocol.records import Member, Phase, Seal, Stamp
+from protocol.rows import Instance, Moved
+from protocol.state import Hosted, MembersRound, ProbeFor, PromiseRound
+from protocol.suspicion import majority
 from protocol.turn import Turn
+
+TIMERS = (
+    *(
+        "backoff",
+        "idle",
+        "wake",
+        "quorum",
+        "drain",
+        "votes",
+        "stops",
+        "reach",
+        "doubt",
+        "promise",
+        "members",
+        "reprobe",
+    ),
+    *("takeover", "activate"),
+)
+"""All that a database can wait for here."""
 
 
 def _own(turn: Turn, hosted: Hosted) -> Member:
@@ -26,7 +47,7 @@ def begin(turn: Turn, hosted: Hosted) -> None:
     """Start again on the data that is there: first the ports, the old ones if they can be had (R43, R47)."""
     assert hosted.process == "none", hosted.process
     hosted.process = "reserving"
-    turn.act(ReservePorts(hosted.ticket, hosted.http, hosted.raft))
+    turn.act(ReservePorts(hosted.ticket, hosted.http, _own(turn, hosted).raft))
 
 
 def spend_and_begin(turn: Turn, hosted: Hosted) -> None:
@@ -41,33 +62,110 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
     promised epoch (P42)."""
     if hosted.process != "reserving":
         return
-    if (http, raft) != (hosted.http, hosted.raft):
-        hosted.http, hosted.raft = http, raft
-        turn.write(f"instance/{hosted.incarnation}", Instance(hosted.incarnation, hosted.internal, http, raft))
     member = _own(turn, hosted)
+    changed = (http, raft) != (hosted.http, hosted.raft)
+    hosted.http, hosted.raft = http, raft
     if member.raft == raft:
-        launch(turn, hosted, "restart")
+        if changed:
+            _write_ports(turn, hosted)
+        launch(turn, hosted, "restart", join=_others(turn, hosted) if hosted.moved else ())
+    elif len(hosted.record.members) == 2:
+        try_again(turn, hosted, f"its Raft port {member.raft} is taken, and one of two members cannot get another")
     else:
         because = f"its Raft port {member.raft} is taken by another process"
         turn.decide("port replaced", hosted, because, "P42", raft_port=raft)
         coordination.seek(turn, hosted, "address")
 
 
-def start_elsewhere(turn: Turn, hosted: Hosted, epoch: int) -> None:
-    """The epoch for a new address is promised: record it, then start under it. The only voter is told its new address by
-    ``peers.json``; one of several is told to the others by Raft itself, with ``-join`` under the same node id (P42)."""
+def _write_ports(turn: Turn, hosted: Hosted) -> None:
+    ports = Instance(hosted.incarnation, hosted.internal, hosted.http, hosted.raft)
+    turn.write(f"instance/{hosted.incarnation}", ports)
+
+
+def _others(turn: Turn, hosted: Hosted) -> tuple[str, ...]:
+    return tuple(member.address for member in hosted.record.members if member.peer != turn.me)
+
+
+def start_elsewhere(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
+    """The epoch for a new address is promised. The only voter records it, and is told it by ``peers.json``. One of several moves
+    only while the others are a quorum without it, since it is Raft that has to tell them: never two at a time, so that addresses
+    change on a minority (P42); and only once a majority of the members has stored it (P6)."""
     if hosted.process != "reserving":
         return
-    member = _own(turn, hosted)
-    record = promises.next_record(turn, hosted, epoch, hosted.record.phase, hosted.record.seal)
+    count = len(hosted.record.members)
+    serving = {peer for peer in asked.granted if peer != turn.me and asked.standings[peer].ready}
+    if count > 1 and len(serving) < majority(count):
+        port = _own(turn, hosted).raft
+        try_again(turn, hosted, f"its Raft port {port} is taken, and too few others run to be told another")
+        return
+    phase: Phase = "active" if count > 1 else hosted.record.phase
+    seal: Seal | None = None if count > 1 else hosted.record.seal
+    record = promises.next_record(turn, hosted, asked.epoch, phase, seal)
     assert record is not None
-    moved = evolve(member, raft=hosted.raft)
-    members = tuple(moved if one is member else one for one in hosted.record.members)
+    moved = evolve(_own(turn, hosted), raft=hosted.raft)
+    members = tuple(moved if one.peer == turn.me else one for one in hosted.record.members)
     stamp = Stamp(record.stamp.generation, record.stamp.term, record.stamp.commit + 1)
-    turn.broadcast(RecordNews(evolve(record, members=members, stamp=stamp)))
-    others = tuple(one.address for one in members if one is not moved)
-    alone = ((moved.node_id(hosted.incarnation), moved.address),) if not others else None
-    launch(turn, hosted, "restart", join=others, peers=alone)
+    hosted.moving = MembersRound(evolve(record, members=members, stamp=stamp))
+    turn.after("members", hosted.incarnation, limits.PROMISE_WINDOW)
+    for peer in hosted.record.peers:
+        turn.send(peer, StoreMembers(hosted.moving.record))
+
+
+def on_members_stored(turn: Turn, sender: Peer, message: MembersStored) -> None:
+    """With the new address stored by a majority of the members, start there (P6)."""
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is None or hosted.moving is None or hosted.moving.record.version.epoch != message.epoch:
+        return
+    moving = hosted.moving
+    if message.stored:
+        moving.stored.add(sender)
+    if len(moving.stored) < majority(len(moving.record.members)) or hosted.process != "reserving":
+        return
+    _end_moving(turn, hosted)
+    turn.broadcast(RecordNews(moving.record))
+    _write_ports(turn, hosted)
+    if len(moving.record.members) == 1:
+        (only,) = moving.record.members
+        launch(turn, hosted, "restart", peers=((only.node_id(hosted.incarnation), only.address),))
+        return
+    hosted.moved = True
+    turn.write(f"moved/{hosted.incarnation}", Moved(hosted.incarnation))
+    launch(turn, hosted, "restart", join=_others(turn, hosted))
+
+
+def on_members_deadline(turn: Turn, incarnation: str) -> None:
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None and hosted.moving is not None:
+        try_again(turn, hosted, "no majority of its members stored the new Raft address in time")
+
+
+def on_address_lost(turn: Turn, hosted: Hosted) -> None:
+    if hosted.process == "reserving":
+        try_again(
+            turn, hosted, f"its Raft port {_own(turn, hosted).raft} is taken, and no epoch for another was promised"
+        )
+
+
+def _end_moving(turn: Turn, hosted: Hosted) -> None:
+    hosted.moving = None
+    turn.cancel("members", hosted.incarnation)
+
+
+def try_again(turn: Turn, hosted: Hosted, because: str) -> None:
+    """It cannot start on these ports: later, from the old ones on."""
+    _end_moving(turn, hosted)
+    hosted.process = "none"
+    hosted.failures += 1
+    hosted.problem, hosted.error = "no-ports", because[: limits.DETAIL]
+    turn.decide("start put off", hosted, because, "P42", attempt=hosted.failures)
+    again_later(turn, hosted)
+
+
+def settled(turn: Turn, hosted: Hosted) -> None:
+    """A strong read has passed: its group knows it where it is."""
+    if hosted.moved:
+        hosted.moved = False
+        turn.erase(f"moved/{hosted.incarnation}")
 
 
 def launch(
@@ -82,14 +180,18 @@ def launch(
     hosted.process = "starting"
     node_id = _own(turn, hosted).node_id(hosted.incarnation)
     birth = hosted.record.birth
-    turn.act(Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, hosted.http, hosted.raft, join, peers))
+    sources = tuple(
+        sorted((peer for peer in hosted.record.peers if peer != turn.me), key=lambda peer: peer != birth.founder)
+    )
+    ports = hosted.http, hosted.raft
+    turn.act(Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, *ports, join, peers, sources))
 
 
 def probe(turn: Turn, hosted: Hosted, purpose: ProbeFor) -> None:
-    """Ask the running rqlited. What is to be current is read strongly; counters are not a read at all."""
+    """Ask the running rqlited. What is to be current is read strongly; counters and indexes are not a read at all."""
     turn.state.probes += 1
     hosted.probe = (turn.state.probes, purpose)
-    turn.act(Probe(hosted.incarnation, hosted.run, turn.state.probes, strong=purpose not in ("idle", "vote")))
+    turn.act(Probe(hosted.incarnation, hosted.run, turn.state.probes, strong=purpose not in ("idle", "vote", "reach")))
 
 
 def stop(turn: Turn, hosted: Hosted) -> None:
@@ -100,6 +202,7 @@ def stop(turn: Turn, hosted: Hosted) -> None:
     elif hosted.process == "reserving":
         hosted.process = "none"
         coordination.end(turn, hosted)
+        _end_moving(turn, hosted)
 
 
 def again_later(turn: Turn, hosted: Hosted) -> None:
@@ -121,10 +224,12 @@ def on_backoff(turn: Turn, incarnation: str) -> None:
 def bury(turn: Turn, hosted: Hosted) -> None:
     """Nothing of a discarded database stays: rows, ports, directory. Only once its process is gone."""
     incarnation = hosted.incarnation
-    for kind in ("backoff", "idle", "wake", "drain", "votes", "stops", "promise", "reprobe", "takeover", "activate"):
+    for kind in TIMERS:
         turn.cancel(kind, incarnation)
     turn.erase(f"promise/{incarnation}")
     turn.erase(f"instance/{incarnation}")
+    if hosted.moved:
+        turn.erase(f"moved/{incarnation}")
     turn.act(ReleasePorts(hosted.ticket))
     del turn.state.by_ticket[hosted.ticket]
     turn.act(Trash(hosted.internal, incarnation))

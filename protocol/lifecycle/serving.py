@@ -6,7 +6,8 @@ from __future__ import annotations
 from protocol import limits
 from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import Ask, DoorAck, Used
-from protocol.lifecycle import creation, sleep, wake
+from protocol.lifecycle import creation, routing, sleep, wake
+from protocol.records import Record
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -17,17 +18,21 @@ def on_ask(turn: Turn, ask: Ask) -> None:
     except InvalidName as error:
         turn.answer(ask.request, "invalid-name", str(error))
         return
+    if ask.forwarded:
+        turn.state.forwarded.add(ask.request)
     living = turn.state.living(internal)
+    if not living and ask.forwarded:
+        turn.answer(ask.request, "not-a-member", f"this node knows of no {internal}")
+        return
     if not living:
         creation.ask(turn, ask.app, ask.name, ask.request)
         return
     record = max(living, key=lambda one: (one.birth.attempt, one.incarnation))  # an older one is not dropped here yet
     hosted = turn.state.hosted.get(record.incarnation)
-    if record.phase == "creating":
+    if record.phase == "creating" and (hosted is not None or not ask.forwarded):
         creation.wait(turn, record, ask.request)
     elif hosted is None:
-        members = ", ".join(record.peers)
-        turn.answer(ask.request, "not-a-member", f"{internal} is served by {members}, not by this node")
+        routing.ask(turn, record, ask.request)
     elif hosted.state in ("active", "idle"):
         sleep.used(turn, hosted, "a query arrived")
         turn.answer(ask.request)
@@ -41,8 +46,22 @@ def resume(turn: Turn, internal: str) -> None:
     """The name turned out to be known: its waiting clients ask again."""
     pending = creation.end_wait(turn, internal)
     if pending is not None:
-        for request in pending.waiters:
-            on_ask(turn, Ask(turn.now, request, pending.app, pending.name))
+        _ask_again(turn, pending.app, pending.name, pending.waiters)
+
+
+def on_record(turn: Turn, record: Record) -> None:
+    """News of a database: clients that wait until another node serves it ask again when that may be so."""
+    _ask_again(turn, record.birth.app, record.birth.name, routing.on_record(turn, record))
+
+
+def on_dropped(turn: Turn, record: Record) -> None:
+    """Who waited for what is no more wants the name, not that incarnation of it (R1)."""
+    _ask_again(turn, record.birth.app, record.birth.name, routing.end_wait(turn, record.incarnation))
+
+
+def _ask_again(turn: Turn, app: str, name: str, waiters: list[int]) -> None:
+    for request in waiters:
+        on_ask(turn, Ask(turn.now, request, app, name, forwarded=request in turn.state.forwarded))
 
 
 def on_listened(turn: Turn, _key: str) -> None:

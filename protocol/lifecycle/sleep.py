@@ -2,16 +2,17 @@
 query in flight, the commit needs a majority, the Raft leader's node and every member heard; a vote dies with its
 process; the sleep is sealed only when all members stopped cleanly at one index.
 
-    idle everywhere → promise → proposal → votes → strong read on the leader → commit → snapshot, stop → reports → record
+    idle everywhere → promise → proposal → votes → strong read on the leader → all have applied it → commit
+    → snapshot, stop → reports → record
 """
 
 from __future__ import annotations
 
-from protocol import coordination, limits, promises
+from protocol import coordination, limits, promises, standing
 from protocol.effects import ReleasePorts
 from protocol.ids import Peer
 from protocol.inputs import InstanceExited, Probed, Snapshotted
-from protocol.lifecycle import doors, process
+from protocol.lifecycle import doors, process, wake
 from protocol.lifecycle.orders import fire, holds
 from protocol.messages import (
     IdleNews,
@@ -23,10 +24,11 @@ from protocol.messages import (
     SleepProposal,
     SleepReport,
     SleepVote,
+    StandingAsk,
     WakeIntent,
 )
 from protocol.records import Seal
-from protocol.state import Hosted, SleepRound
+from protocol.state import Hosted, PromiseRound, SleepRound
 from protocol.suspicion import majority
 from protocol.turn import Turn
 
@@ -61,8 +63,7 @@ def on_idle_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
 
 
 def _tell_idle(turn: Turn, hosted: Hosted, idle: bool) -> None:
-    coordinator = coordination.coordinator(turn, hosted.record.peers)
-    turn.send(coordinator, IdleNews(hosted.incarnation, hosted.promise.epoch, idle))
+    turn.send(coordination.coordinator(turn, hosted), IdleNews(hosted.incarnation, hosted.promise.epoch, idle))
 
 
 def used(turn: Turn, hosted: Hosted, because: str) -> None:
@@ -77,21 +78,39 @@ def used(turn: Turn, hosted: Hosted, because: str) -> None:
 
 
 def on_idle_news(turn: Turn, sender: Peer, message: IdleNews) -> None:
-    """As the coordinator: when all members that are heard are idle, ask for an epoch."""
+    """As the coordinator: when all members that are heard are idle, ask for an epoch. Who is heard and says nothing may have
+    nothing to say: a member that lost its copy. It is asked, once for each idle sample of this node."""
     hosted = turn.state.hosted.get(message.incarnation)
-    if hosted is None or hosted.record.member(sender) is None:
+    if hosted is None or hosted.record.member(sender) is None or hosted.lost:
+        standing.tell(turn, sender, message.incarnation)
         return
+    hosted.absent.discard(sender)
     (hosted.idle.add if message.idle else hosted.idle.discard)(sender)
-    heard = coordination.heard(turn, hosted.record.peers)
-    if hosted.state == "idle" and hosted.sleep is None and hosted.idle >= set(heard):
+    if hosted.state != "idle" or hosted.sleep is not None:
+        return
+    silent = set(coordination.heard(turn, coordination.present(hosted))) - hosted.idle
+    if not silent:
         coordination.seek(turn, hosted, "sleep")
+    elif sender == turn.me:
+        for peer in sorted(silent):
+            turn.send(peer, StandingAsk(message.incarnation))
+
+
+def on_absent(turn: Turn, hosted: Hosted, peer: Peer) -> None:
+    """``peer`` has nothing of this database: if it is all that was waited for, or was the coordinator, go on without it."""
+    if peer not in hosted.absent:
+        hosted.absent.add(peer)
+        turn.decide("member absent", hosted, f"{peer} has nothing of it, and starts nothing", "P54", peer=peer)
+        if hosted.state == "idle" and hosted.sleep is None:
+            _tell_idle(turn, hosted, True)
 
 
 # --- proposal and votes ---------------------------------------------------------------------------------------------
 
 
-def propose(turn: Turn, hosted: Hosted, epoch: int) -> None:
+def propose(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     """The epoch is promised by a majority."""
+    epoch = asked.epoch
     if hosted.state != "idle":
         promises.spend(turn, hosted, epoch)
         return
@@ -103,20 +122,30 @@ def propose(turn: Turn, hosted: Hosted, epoch: int) -> None:
 
 def on_proposal(turn: Turn, sender: Peer, message: SleepProposal) -> None:
     hosted = turn.state.hosted.get(message.incarnation)
-    if hosted is None:
+    if hosted is None or hosted.lost:
+        # Nobody uses here what is not here, and nothing will start: that is no veto, nor is it a vote (P54).
+        if message.incarnation in turn.state.records and not turn.state.listening:
+            turn.send(sender, SleepVote(message.incarnation, message.epoch, False, absent=True))
         return
     if not holds(hosted, message.epoch, sender):
-        turn.send(sender, SleepVote(message.incarnation, message.epoch, False, reason="another epoch is promised"))
+        _refuse(turn, hosted, sender, message.epoch, "another epoch is promised")
         return
     if hosted.state != "idle" or hosted.process != "ready":
         promises.spend(turn, hosted, message.epoch)
-        turn.send(sender, SleepVote(message.incarnation, message.epoch, False, reason=f"{hosted.state} here"))
+        _refuse(turn, hosted, sender, message.epoch, f"{hosted.state} here")
+        if hosted.state == "hibernating" and hosted.sleep_epoch < message.epoch:
+            wake.follow(turn, hosted, f"{sender} runs it in epoch {message.epoch}")
         return
     hosted.closing = message.epoch
     turn.cancel("idle", hosted.incarnation)
     turn.after("drain", hosted.incarnation, limits.DRAIN_WINDOW)
     doors.swing(turn, hosted, False)
     consider_vote(turn, hosted)
+
+
+def _refuse(turn: Turn, hosted: Hosted, to: Peer, epoch: int, because: str) -> None:
+    vote = SleepVote(hosted.incarnation, epoch, False, reason=because, standing=standing.of(hosted))
+    turn.send(to, vote)
 
 
 def consider_vote(turn: Turn, hosted: Hosted) -> None:
@@ -150,7 +179,7 @@ def veto(turn: Turn, hosted: Hosted, because: str) -> None:
     doors.swing(turn, hosted, True)
     doors.watch(turn, hosted)
     turn.decide("sleep vetoed", hosted, because, "P31", epoch=epoch)
-    turn.send(holder or turn.me, SleepVote(hosted.incarnation, epoch, False, reason=because))
+    _refuse(turn, hosted, holder or turn.me, epoch, because)
 
 
 def on_drain_deadline(turn: Turn, incarnation: str) -> None:
@@ -168,27 +197,43 @@ def on_vote(turn: Turn, sender: Peer, message: SleepVote) -> None:
     hosted = turn.state.hosted.get(message.incarnation)
     if hosted is None or hosted.sleep is None or hosted.sleep.epoch != message.epoch or hosted.sleep.committed:
         return
-    if not message.granted:
+    if message.absent:
+        hosted.sleep.absent.add(sender)
+    elif message.granted:
+        hosted.sleep.votes[sender] = message.leader
+    else:
         abort(turn, hosted, f"{sender}: {message.reason}")
         return
-    hosted.sleep.votes[sender] = message.leader
-    if len(hosted.sleep.votes) == len(hosted.record.members):
-        leaders = [peer for peer, leads in hosted.sleep.votes.items() if leads]
-        if leaders:
-            turn.send(leaders[0], SealAsk(hosted.incarnation, message.epoch))
+    _consider_commit(turn, hosted)
+
+
+def _consider_commit(turn: Turn, hosted: Hosted) -> None:
+    """P31: a majority has voted, the Raft leader's node among them, and each member that is heard has, or has nothing of the
+    database. That the leader leads is proven by a strong read, whose index is the seal's when all members have voted (P34)."""
+    sleep = hosted.sleep
+    assert sleep is not None
+    heard = set(coordination.heard(turn, hosted.record.peers))
+    leaders = sorted(peer for peer, leads in sleep.votes.items() if leads)
+    enough = len(sleep.votes) >= majority(len(hosted.record.members))
+    if not sleep.sealing and enough and leaders and sleep.votes.keys() | sleep.absent >= heard:
+        sleep.sealing = True
+        turn.send(leaders[0], SealAsk(hosted.incarnation, sleep.epoch, -1))
 
 
 def on_votes_deadline(turn: Turn, incarnation: str) -> None:
-    """Not all have voted: without a seal, and only with what P31 needs."""
+    """What P31 needs did not come in time; or somebody whose vote was waited for is not heard any more."""
     hosted = turn.state.hosted.get(incarnation)
     if hosted is None or hosted.sleep is None or hosted.sleep.committed:
         return
-    votes = hosted.sleep.votes
-    heard = set(coordination.heard(turn, hosted.record.peers))
-    if len(votes) >= majority(len(hosted.record.members)) and any(votes.values()) and votes.keys() >= heard:
-        commit(turn, hosted, -1)
-    else:
-        abort(turn, hosted, "not enough votes in time")
+    if hosted.sleep.index >= 0:
+        commit(turn, hosted, -1)  # all have voted; not all have applied what the leader has
+        return
+    if not hosted.sleep.sealing:
+        _consider_commit(turn, hosted)
+        if hosted.sleep.sealing:
+            turn.after("votes", incarnation, limits.SEAL_WINDOW)
+            return
+    abort(turn, hosted, "not enough votes in time")
 
 
 def abort(turn: Turn, hosted: Hosted, because: str) -> None:
@@ -204,6 +249,8 @@ def on_abort(turn: Turn, sender: Peer, message: SleepAbort) -> None:
     if hosted is not None and hosted.closing == message.epoch and holds(hosted, message.epoch, sender):
         veto(turn, hosted, message.reason)
         fire(turn, hosted, "used")
+    elif hosted is None or message.epoch < hosted.promise.epoch:
+        standing.tell(turn, sender, message.incarnation)
 
 
 # --- the seal and the commit ----------------------------------------------------------------------------------------
@@ -212,21 +259,58 @@ def on_abort(turn: Turn, sender: Peer, message: SleepAbort) -> None:
 def on_seal_ask(turn: Turn, sender: Peer, message: SealAsk) -> None:
     hosted = turn.state.hosted.get(message.incarnation)
     if hosted is not None and hosted.vote == message.epoch and holds(hosted, message.epoch, sender):
-        process.probe(turn, hosted, "seal")
+        hosted.awaited = message.index
+        process.probe(turn, hosted, "seal" if message.index < 0 else "reach")
+    else:
+        standing.tell(turn, sender, message.incarnation)
 
 
 def on_seal_read(turn: Turn, hosted: Hosted, read: Probed) -> None:
+    """As the Raft leader's node: the strong read has passed, or not."""
+    if hosted.vote:
+        index = read.applied if read.ok and read.leader else -1
+        turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, index))
+
+
+def on_reach_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
+    """A follower applies what the leader has read a commit timeout later: look until it has (P34)."""
     if not hosted.vote:
         return
-    index = read.applied if read.ok and read.leader else -1
-    turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, index))
+    if sample.ok and sample.applied >= hosted.awaited:
+        turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, sample.applied))
+    else:
+        turn.after("reach", hosted.incarnation, limits.REPROBE)
+
+
+def on_reach_timer(turn: Turn, incarnation: str) -> None:
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None and hosted.vote and hosted.process == "ready":
+        process.probe(turn, hosted, "reach")
 
 
 def on_seal(turn: Turn, sender: Peer, message: SealAnswer) -> None:
-    del sender
+    """The leader's index first; then each voter's word that it has applied that much, so that all can stop at it whoever stops
+    first. Without all members, or without the leader's word, the sleep goes without a seal."""
     hosted = turn.state.hosted.get(message.incarnation)
-    if hosted is not None and hosted.sleep is not None and hosted.sleep.epoch == message.epoch:
-        commit(turn, hosted, message.index)
+    if hosted is None or hosted.sleep is None or hosted.sleep.epoch != message.epoch or hosted.sleep.committed:
+        return
+    sleep = hosted.sleep
+    everyone = len(sleep.votes) == len(hosted.record.members)
+    if sleep.index < 0 and message.index < 0 and not everyone:
+        abort(turn, hosted, "whether the Raft leader is among those that voted is not known")
+        return
+    if message.index < 0 or not everyone:
+        commit(turn, hosted, -1)
+        return
+    if sleep.index < 0:
+        sleep.index = message.index
+        turn.after("votes", hosted.incarnation, limits.SEAL_WINDOW)
+        for peer in hosted.record.peers:
+            if peer != sender:
+                turn.send(peer, SealAsk(hosted.incarnation, sleep.epoch, sleep.index))
+    sleep.reached.add(sender)
+    if sleep.reached >= sleep.votes.keys():
+        commit(turn, hosted, sleep.index)
 
 
 def commit(turn: Turn, hosted: Hosted, index: int) -> None:
@@ -236,25 +320,32 @@ def commit(turn: Turn, hosted: Hosted, index: int) -> None:
     hosted.sleep.committed = True
     hosted.sleep.index = index
     turn.cancel("votes", hosted.incarnation)
-    window = limits.SNAPSHOT_WINDOW + turn.state.config.stop_timeout + limits.STOP_MARGIN
-    turn.after("stops", hosted.incarnation, window)
+    turn.after("stops", hosted.incarnation, _stops_window(turn))
     for peer in hosted.record.peers:
         turn.send(peer, SleepCommit(hosted.incarnation, hosted.sleep.epoch, index))
 
 
 def on_commit(turn: Turn, sender: Peer, message: SleepCommit) -> None:
     """P32: only on the epoch that this very process voted for, while it is still its highest promise."""
-    del sender
     hosted = turn.state.hosted.get(message.incarnation)
-    if hosted is None:
+    if hosted is None or hosted.lost:
+        standing.tell(turn, sender, message.incarnation)
         return
     obeyed, hosted.stopping = hosted.stopping, message.epoch
     if hosted.process == "ready" and fire(turn, hosted, "commit"):
         hosted.closing = 0
-        turn.decide("falling asleep", hosted, "every member voted for it", "P31", epoch=message.epoch)
+        because = "every member voted for it" if message.index >= 0 else "every member that is heard voted for it"
+        turn.decide("falling asleep", hosted, because, "P31", epoch=message.epoch)
+        turn.after("doubt", hosted.incarnation, _stops_window(turn) + limits.DOUBT)
     else:
         hosted.stopping = obeyed
         turn.decide("commit ignored", hosted, "this process did not vote for it, or has promised above", "P32")
+        standing.tell(turn, sender, message.incarnation)
+
+
+def _stops_window(turn: Turn) -> int:
+    """How long a member may take from the commit to its exit."""
+    return limits.SNAPSHOT_WINDOW + turn.state.config.stop_timeout + limits.STOP_MARGIN
 
 
 def on_snapshot(turn: Turn, hosted: Hosted, taken: Snapshotted) -> None:
@@ -271,7 +362,7 @@ def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:
     hosted.vote = 0
     if hosted.stopping and not hosted.wanted:
         clean = exited.cause == "stopped" and exited.wal_empty and hosted.folded >= 0
-        coordinator = hosted.promise.holder or coordination.coordinator(turn, hosted.record.peers)
+        coordinator = hosted.promise.holder or coordination.coordinator(turn, hosted)
         turn.send(coordinator, SleepReport(hosted.incarnation, hosted.stopping, clean, hosted.folded))
     if hosted.wanted:
         hosted.wanted = False
@@ -282,10 +373,12 @@ def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:
 def on_sleep_report(turn: Turn, sender: Peer, message: SleepReport) -> None:
     hosted = turn.state.hosted.get(message.incarnation)
     if hosted is None or hosted.sleep is None or hosted.sleep.epoch != message.epoch:
+        if hosted is None or hosted.promise.epoch > message.epoch:
+            standing.tell(turn, sender, message.incarnation)
         return
     hosted.sleep.reports[sender] = message
-    if len(hosted.sleep.reports) == len(hosted.record.members):
-        _conclude(turn, hosted)
+    if hosted.sleep.reports.keys() >= hosted.sleep.votes.keys():
+        _conclude(turn, hosted)  # who did not vote has nothing to stop, or is not heard
 
 
 def on_stops_deadline(turn: Turn, incarnation: str) -> None:
@@ -299,6 +392,29 @@ def on_stops_deadline(turn: Turn, incarnation: str) -> None:
         turn.decide("sleep incomplete", hosted, "fewer than a majority reported their stop", "P33")
         epoch, hosted.sleep = hosted.sleep.epoch, None
         turn.broadcast(WakeIntent(incarnation, epoch))
+
+
+def on_doubt(turn: Turn, incarnation: str) -> None:
+    """This member obeyed a commit, and nobody has recorded that the database sleeps: the coordinator died, or gave the sleep up. It
+    asks how the others stand; whoever knows more is followed; if nobody does, it starts, since waking is always safe (P33)."""
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is None or not unrecorded(hosted):
+        return
+    alone = len(hosted.record.members) == 1
+    if hosted.sleep is None and (alone or hosted.doubt == "shared"):
+        wake.follow(turn, hosted, "the sleep was recorded by nobody")
+        return
+    turn.after("doubt", incarnation, limits.DOUBT)
+    hosted.doubt = hosted.doubt or "asked"
+    for peer in hosted.record.peers:
+        if peer != turn.me:
+            turn.send(peer, StandingAsk(incarnation))
+
+
+def unrecorded(hosted: Hosted) -> bool:
+    """It stopped on a commit, and no record says that the database sleeps since."""
+    asleep = hosted.state == "hibernating" and hosted.stopping != 0 and not hosted.wanted
+    return asleep and not (hosted.record.phase == "hibernating" and hosted.record.version.epoch >= hosted.stopping)
 
 
 def _conclude(turn: Turn, hosted: Hosted) -> None:
@@ -320,4 +436,6 @@ def _conclude(turn: Turn, hosted: Hosted) -> None:
         return
     because = f"all stopped cleanly at index {ended.index}" if sealed else "not all stopped cleanly: not sealed"
     turn.decide("hibernated", hosted, because, "P34", epoch=ended.epoch, raft_port=hosted.raft)
+    if sealed:
+        turn.decide("sleep sealed", hosted, because, "P34", epoch=ended.epoch, index=ended.index)
     turn.broadcast(RecordNews(record))

@@ -1,16 +1,17 @@
 """Waking, and coming back after a crash: both bring one rqlited up on the data that is there. The laws kept here are P40 (an
-intent names the sleep that it ends), P41 (spend, start at once; ``active`` under the next promised epoch), F49 (waking
-respects ``max_databases``), F51 (one wake, however many wait)."""
+intent names the sleep that it ends), P41 (spend, start at once; ``active`` under the next promised epoch), P33 (who runs
+without a quorum sends an intent, who sleeps alone starts), F49 (waking respects ``max_databases``), F51 (one wake, however
+many wait)."""
 
 from __future__ import annotations
 
-from protocol import coordination, limits, promises
+from protocol import coordination, limits, promises, standing
 from protocol.ids import Peer
 from protocol.inputs import InstanceExited
 from protocol.lifecycle import process
 from protocol.lifecycle.orders import Subject, complain, fire
-from protocol.messages import RecordNews, WakeIntent
-from protocol.state import Hosted
+from protocol.messages import RecordNews, StandingAsk, WakeIntent
+from protocol.state import Hosted, PromiseRound
 from protocol.turn import Turn
 
 PERMANENT = ("binary_missing", "data_missing")
@@ -30,6 +31,7 @@ def on_intent(turn: Turn, sender: Peer, message: WakeIntent) -> None:
         return
     if hosted.state != "hibernating" or hosted.sleep_epoch != message.epoch:
         turn.decide("wake intent void", hosted, f"it names the sleep of epoch {message.epoch}", "P40", requester=sender)
+        standing.tell(turn, sender, message.incarnation)
         return
     if hosted.wanted:
         return
@@ -40,13 +42,47 @@ def on_intent(turn: Turn, sender: Peer, message: WakeIntent) -> None:
         Subject(turn, hosted).refuse_waiters()
         return
     turn.decide("wakeup request received", hosted, f"a client of {sender} asks", "P41", requester=sender)
-    promises.spend(turn, hosted, message.epoch + 1)
     hosted.failures = 0
+    _end_sleep(turn, hosted)
+
+
+def follow(turn: Turn, hosted: Hosted, because: str) -> None:
+    """The sleep that this member is in is over, or never was: start as an intent for it would have (P33)."""
+    if hosted.state == "hibernating" and not hosted.wanted:
+        turn.decide("started after the others", hosted, because, "P33")
+        _end_sleep(turn, hosted)
+
+
+def _end_sleep(turn: Turn, hosted: Hosted) -> None:
+    promises.spend(turn, hosted, hosted.sleep_epoch + 1)
     if hosted.sleep is not None:
         hosted.sleep = None  # its epoch is spent: no report of it can be recorded any more
         turn.cancel("stops", hosted.incarnation)
     if not fire(turn, hosted, "wanted"):
         hosted.wanted = True  # after SIGTERM: the start follows the observed exit
+
+
+def insist(turn: Turn, hosted: Hosted) -> None:
+    """This member runs, has promised above the sleep that the record tells of, and so does not follow it: the others shall wake, and
+    the record shall say so (P33)."""
+    turn.decide("others called", hosted, f"they sleep since epoch {hosted.record.version.epoch}", "P33")
+    for peer in hosted.record.peers:
+        if peer != turn.me:
+            turn.send(peer, WakeIntent(hosted.incarnation, hosted.record.version.epoch))
+    if hosted.state in ("active", "idle"):
+        _activate_soon(turn, hosted)
+
+
+def on_quorum_patience(turn: Turn, incarnation: str) -> None:
+    """It starts, and no strong read passes: the others may sleep. How they stand decides (P33)."""
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is None or hosted.state != "waking":
+        return
+    turn.after("quorum", incarnation, limits.QUORUM_PATIENCE)
+    if hosted.process == "starting":
+        for peer in hosted.record.peers:
+            if peer != turn.me:
+                turn.send(peer, StandingAsk(incarnation))
 
 
 def on_deadline(turn: Turn, incarnation: str) -> None:
@@ -78,25 +114,28 @@ def on_ready(turn: Turn, hosted: Hosted) -> None:
         return
     turn.decide("woken", hosted, "a strong read passed", "P41", wakeup_ms=took, http_port=hosted.http)
     if hosted.record.phase != "active":
-        turn.state.timers.set(
-            "activate", hosted.incarnation, turn.now + coordination.rank(turn, hosted) * limits.ACTIVATE_PATIENCE
-        )
-        on_activate(turn, hosted.incarnation, early=True)
+        _activate_soon(turn, hosted)
 
 
-def on_activate(turn: Turn, incarnation: str, early: bool = False) -> None:
-    """The lowest awake member writes that the database is awake; each next one only when it did not (P2, P41)."""
+def _activate_soon(turn: Turn, hosted: Hosted) -> None:
+    """The lowest awake member writes at once that the database is awake; each next one only when it did not (P2)."""
+    rank = coordination.rank(turn, hosted)
+    turn.after("activate", hosted.incarnation, rank * limits.ACTIVATE_PATIENCE)
+    if rank == 0:
+        on_activate(turn, hosted.incarnation)
+
+
+def on_activate(turn: Turn, incarnation: str) -> None:
+    """The record does not say yet that this database is awake: seek an epoch to write it in (P41)."""
     hosted = turn.state.hosted.get(incarnation)
     if hosted is None or hosted.record.phase == "active" or hosted.state not in ("active", "idle"):
-        return
-    if early and coordination.rank(turn, hosted) > 0:
         return
     turn.after("activate", incarnation, 2 * limits.PROMISE_WINDOW)
     coordination.seek(turn, hosted, "wake")
 
 
-def write_active(turn: Turn, hosted: Hosted, epoch: int) -> None:
-    record = promises.next_record(turn, hosted, epoch, "active")
+def write_active(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
+    record = promises.next_record(turn, hosted, asked.epoch, "active")
     if record is not None and hosted.state in ("active", "idle"):
         turn.broadcast(RecordNews(record))
 

@@ -1,6 +1,7 @@
-"""HTTP for clients: the endpoints of R30, R31, R35 and ``/healthz``. The laws kept here:
+"""HTTP for clients: the endpoints of R30, R31, R35 and ``/healthz``; and for the gateways of other nodes. The laws kept here:
 
-- Everything under ``/v1`` needs a key, which carries the application (R36); nothing in a request can name another.
+- Everything under ``/v1`` needs a key, which carries the application (R36); nothing in a request can name another. (Another node's
+  gateway has looked at the key, and names the application; who that gateway is was seen to before its first byte was read, F93.)
 - Every failure is a problem document (RFC 9457), whatever went wrong and wherever, and never holds a traceback.
 - Bodies, statements, arguments, rows and results are bounded before they are used (F85).
 - The access log never holds arguments, statements or keys.
@@ -12,6 +13,7 @@ would bring (routing by path, JSON in and out) is the two tables and two functio
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,9 @@ from protocol.ids import DatabaseName, InvalidName
 from runtime.gateway import vetting
 from runtime.gateway.auth import KeyRing, presented_key
 from runtime.gateway.doors import Doors
+from runtime.gateway.forwarding import APPLICATION, MILLISECONDS, READ, REQUEST_ID, WRITE, Call
 from runtime.gateway.frames import WorkerConfig
+from runtime.gateway.hops import HELLO
 from runtime.gateway.log import Log
 from runtime.gateway.problems import RETRY_AFTER, Refusal
 from runtime.gateway.queries import Queries
@@ -42,8 +46,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
-Endpoint = Callable[[str, Receive], Awaitable[bytes]]
-"""Takes the caller's application; gives the JSON body of a 200."""
+Endpoint = Callable[[Call, Receive], Awaitable[bytes]]
+"""Gives the JSON body of a 200."""
+Whose = Callable[[Scope, str], tuple[Call, "dict[str, Endpoint] | None"]]
+"""Takes a request and its id; gives whose it is, and the endpoints at its path. Raises :class:`Refusal`."""
+_REQUEST_ID: Final = re.compile(rb"[0-9a-f]{16}")
 
 
 @lru_cache(4096)
@@ -69,25 +76,35 @@ class Gateway:
             "/v1/database/query": {"POST": self._query},
             "/v1/database/list": {"GET": self._list},
         }
+        self._between: dict[str, dict[str, Endpoint]] = {
+            HELLO: {"GET": self._hello},
+            READ: {"POST": self._query},
+            WRITE: {"POST": self._exec},
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request: authenticate, answer, and render whatever went wrong."""
-        if scope["type"] != "http":
-            return
+        """One request of a client."""
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send, secrets.token_hex(8), self._of_client)
+
+    async def between(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request of another node's gateway, which is believed; its query is answered here or not at all (F93)."""
+        if scope["type"] == "http":
+            given = _header(scope["headers"], REQUEST_ID) or b""
+            request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+            await self._answer(scope, receive, send, request_id, self._of_gateway)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, whose: Whose) -> None:
+        """Find out whose request it is, answer, and render whatever went wrong."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        request_id = secrets.token_hex(8)
         path: str = scope["path"]
         app = problem = ""
         status = 200
         try:
-            if path in self._open:
-                answers = self._open[path]
-            else:
-                # Before the path is looked at: without a key, nothing tells which paths there are.
-                app = self._application(scope["headers"])
-                answers = self._keyed.get(path)
-            body = await _endpoint(answers, scope["method"])(app, receive)
+            call, answers = whose(scope, request_id)
+            app = call.app
+            body = await _endpoint(answers, scope["method"])(call, receive)
             await _send(send, status, _JSON, body, [(b"x-request-id", request_id.encode())])
         except Refusal as refusal:
             status, problem = refusal.status, refusal.type
@@ -97,6 +114,23 @@ class Gateway:
             self._log.failed(request_id, error)
             await _refuse(Refusal("internal-error", f"quote request {request_id}"), request_id, send)
         self._log.access(request_id, scope["method"], path, app, status, clock() - began, problem)
+
+    def _of_client(self, scope: Scope, request_id: str) -> tuple[Call, dict[str, Endpoint] | None]:
+        path, timeout_s = scope["path"], self._config.query_timeout_s
+        if path in self._open:
+            return Call("", request_id, False, timeout_s), self._open[path]
+        # Before the path is looked at: without a key, nothing tells which paths there are.
+        app = self._application(scope["headers"])
+        return Call(app, request_id, False, timeout_s), self._keyed.get(path)
+
+    def _of_gateway(self, scope: Scope, request_id: str) -> tuple[Call, dict[str, Endpoint] | None]:
+        headers: Headers = scope["headers"]
+        app = (_header(headers, APPLICATION) or b"").decode("latin-1")
+        left = _header(headers, MILLISECONDS) or b""
+        timeout_s = self._config.query_timeout_s
+        if left.isdigit():
+            timeout_s = min(timeout_s, int(left[:9]) / 1000)
+        return Call(app, request_id, True, timeout_s), self._between.get(scope["path"])
 
     def _application(self, headers: Headers) -> str:
         """The application of the caller's key. Raises :class:`Refusal`."""
@@ -114,26 +148,30 @@ class Gateway:
             raise Refusal("unauthorized", detail, headers=(("www-authenticate", 'Bearer realm="torpor"'),))
         return app
 
-    async def _exec(self, app: str, receive: Receive) -> bytes:
-        name, verdict, args = await self._statement(app, receive)
+    async def _exec(self, call: Call, receive: Receive) -> bytes:
+        name, verdict, args = await self._statement(call.app, receive)
         if isinstance(verdict, Read):
             raise Refusal("wrong-endpoint", "this statement only reads: send it to /v1/database/query")
         assert isinstance(verdict, Write)
-        return await self._queries.write(app, name, verdict, args)
+        return await self._queries.write(call, name, verdict, args)
 
-    async def _query(self, app: str, receive: Receive) -> bytes:
-        name, verdict, args = await self._statement(app, receive)
+    async def _query(self, call: Call, receive: Receive) -> bytes:
+        name, verdict, args = await self._statement(call.app, receive)
         if isinstance(verdict, Write):
             raise Refusal("wrong-endpoint", "this statement writes: send it to /v1/database/exec")
         assert isinstance(verdict, Read)
-        return await self._queries.read(app, name, verdict, args)
+        return await self._queries.read(call, name, verdict, args)
 
-    async def _list(self, app: str, _receive: Receive) -> bytes:
+    async def _list(self, call: Call, _receive: Receive) -> bytes:
         deadline = asyncio.get_running_loop().time() + self._config.query_timeout_s
-        names = await self._waiting.names(app, deadline)
+        names = await self._waiting.names(call.app, deadline)
         return orjson.dumps({"databases": sorted(names)})
 
-    async def _healthz(self, _app: str, _receive: Receive) -> bytes:
+    async def _hello(self, _call: Call, _receive: Receive) -> bytes:
+        """On each new connection of another gateway: its certificate was believed, a query may follow."""
+        return b"{}"
+
+    async def _healthz(self, _call: Call, _receive: Receive) -> bytes:
         if not self._doors.serving:
             raise Refusal("stopping", "this gateway has lost its node")
         return b'{"status":"ok"}'
@@ -191,6 +229,10 @@ class Gateway:
         if not isinstance(members, dict):
             raise Refusal("bad-request", "the body must be a JSON object")
         return members  # pyright: ignore[reportUnknownVariableType]
+
+
+def _header(headers: Headers, wanted: bytes) -> bytes | None:
+    return next((value for name, value in headers if name == wanted), None)
 
 
 def _endpoint(answers: dict[str, Endpoint] | None, method: str) -> Endpoint:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NewType, cast, get_origin, get_type_hints
 
 import cbor2
-from attrs import field, fields, frozen
+from attrs import astuple, field, fields, frozen
 
 Request = NewType("Request", int)
 """Names one question of one worker, unique in the node's process: the worker's number in the upper bits."""
@@ -70,6 +70,10 @@ class WorkerConfig:
     result_bytes: int = 32 << 20
     lease_s: float = 5.0
     """A worker that heard no :class:`Lease` for so long stops serving: its node may be stopped, or dead."""
+    identity: str = ""
+    """PEM file of the key and certificate that this gateway has among other nodes'; empty: it forwards nothing and takes nothing."""
+    authority: str = field(default="", repr=False)
+    """PEM of the certificate that vouches for those of the cluster's gateways."""
     drain_s: float = 2.0
     """After SIGTERM, requests in flight have so long to end."""
     log_level: str = "info"
@@ -110,6 +114,32 @@ class Answer:
 
 
 @frozen
+class Hop:
+    """A member's gateway: where it takes queries of other gateways (``host:port``), and the SHA-256 of its certificate."""
+
+    peer: str
+    gateway: str
+    fingerprint: bytes
+
+
+@frozen
+class Routed:
+    """Ends an :class:`Ask`: other nodes serve the database, through these gateways, the best first."""
+
+    request: Request
+    app: str
+    name: str
+    hops: tuple[Hop, ...]
+
+
+@frozen
+class Believe:
+    """Take queries of other nodes' gateways whose certificates have these fingerprints, and of nobody else (F93)."""
+
+    fingerprints: tuple[bytes, ...]
+
+
+@frozen
 class Names:
     """Ends a :class:`ListNames`."""
 
@@ -143,14 +173,14 @@ class WorkerLeft:
 
 @frozen
 class Ask:
-    """A query waits for this database: create or wake it if need be (``create``: also when there is no such name). One at a
-    time for each database and worker (F51)."""
+    """A query waits for this database: create or wake it if need be. One at a time for each database and worker (F51).
+    ``forwarded``: it came from another node's gateway, so it is answered here or not at all (F93)."""
 
     worker: int
     request: Request
     app: str
     name: str
-    create: bool
+    forwarded: bool
 
 
 @frozen
@@ -183,7 +213,7 @@ class Used:
     in_flight: int
 
 
-ToWorker = WorkerConfig | Lease | Door | Forget | Answer | Names
+ToWorker = WorkerConfig | Lease | Door | Forget | Answer | Routed | Believe | Names
 FromWorker = WorkerJoined | WorkerLeft | Ask | ListNames | DoorAck | Used
 
 _KINDS: Final[tuple[type, ...]] = (
@@ -192,6 +222,8 @@ _KINDS: Final[tuple[type, ...]] = (
     Door,
     Forget,
     Answer,
+    Routed,
+    Believe,
     Names,
     WorkerJoined,
     Alive,
@@ -222,6 +254,8 @@ def encode(frame: ToWorker | FromWorker | Alive) -> bytes:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [astuple(one) if isinstance(one, Hop) else one for one in cast("tuple[Any, ...]", value)]
     return dict(cast("Mapping[str, str]", value)) if isinstance(value, Mapping) else value
 
 
@@ -246,4 +280,14 @@ def decode(payload: bytes) -> Any:
             raise ChannelBroken(f"{kind.__name__}.{name} of another type")
         if wanted is list:
             values[i] = tuple(values[i])
+    if kind is Routed:
+        values[-1] = tuple(map(_hop, values[-1]))
     return kind(*values)
+
+
+def _hop(parts: Any) -> Hop:
+    match parts:
+        case [str(peer), str(gateway), bytes(fingerprint)]:
+            return Hop(peer, gateway, fingerprint)
+        case _:
+            raise ChannelBroken("a Hop of another shape")

@@ -1,4 +1,4 @@
-"""The node's side of its gateway workers, on trio: one listening socket, N processes, a channel to each. The laws kept here:
+"""The node's side of its gateway workers, on trio: one listening socket (and a second one for other nodes' gateways), N processes, a channel to each. The laws kept here:
 
 - A worker has left only when its process was reaped: until then it may still hold a door open (P30).
 - A worker that does not read its channel (stopped, stuck, or flooded) is killed: the votes of every database wait for its
@@ -12,6 +12,7 @@ The host keeps no doors: on WorkerJoined the engine tells the newcomer those tha
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import subprocess
@@ -30,16 +31,19 @@ from runtime.gateway.frames import (
     Alive,
     Answer,
     Ask,
+    Believe,
     ChannelBroken,
     Door,
     DoorAck,
     Forget,
     FromWorker,
+    Hop,
     Lease,
     ListNames,
     Names,
     Problem,
     Request,
+    Routed,
     ToWorker,
     Used,
     WorkerConfig,
@@ -83,13 +87,15 @@ class _Worker:
 
 @define(eq=False)
 class GatewayHost:
-    """All gateway workers of a node. ``listen``: ``host:port`` (port 0: any free one). ``deliver`` is called with every frame, in the order
+    """All gateway workers of a node. ``listen``: ``host:port`` (port 0: any free one). ``between``: the bound listening socket for other
+    nodes' gateways, which this object closes; None: queries of theirs are not taken. ``deliver`` is called with every frame, in the order
     of each worker; it must not block, and may call the methods of this object."""
 
     listen: str
     workers: int
     config: WorkerConfig
     deliver: Callable[[FromWorker], None]
+    between: socket.socket | None = None
     _running: dict[int, _Worker] = field(factory=dict[int, _Worker], init=False)
     _started: int = field(default=0, init=False)
     _stopping: trio.Event = field(factory=trio.Event, init=False)
@@ -98,7 +104,12 @@ class GatewayHost:
     async def run(self, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED) -> None:
         """Bind, report (host, port), keep the workers running until :meth:`stop_accepting` or cancellation; all are gone then. Raises
         :class:`GatewayFailed` when the address cannot be bound."""
-        listener = await _bound(self.listen)
+        try:
+            listener = await bound(self.listen, "gateway.listen")
+        except BaseException:
+            if self.between is not None:
+                self.between.close()
+            raise
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(self.workers):
@@ -107,6 +118,8 @@ class GatewayHost:
                 task_status.started((host, port))
         finally:
             listener.close()
+            if self.between is not None:
+                self.between.close()
             self._idle.set()
 
     async def stop_accepting(self) -> None:
@@ -138,6 +151,14 @@ class GatewayHost:
     def answer(self, request: Request, *, error: Problem | None) -> None:
         """End an Ask: None after its door was opened with :meth:`door`, else the cause. A worker that left needs no answer."""
         self._tell(worker_of(request), Answer(request, *(() if error is None else (error.type, error.detail))))
+
+    def route(self, request: Request, app: str, name: str, hops: tuple[Hop, ...]) -> None:
+        """End an Ask: other nodes serve the database, through these gateways."""
+        self._tell(worker_of(request), Routed(request, app, name, hops))
+
+    def believe(self, worker: int | None, fingerprints: tuple[bytes, ...]) -> None:
+        """Tell one worker, or all, whose queries to take."""
+        self._tell(worker, Believe(fingerprints))
 
     def names(self, request: Request, names: list[str]) -> None:
         """End a ListNames."""
@@ -175,7 +196,7 @@ class GatewayHost:
     async def _one(self, listener: socket.socket) -> int | None:
         """One worker, from its start until it was reaped; its exit code."""
         self._started += 1
-        worker = await _start(self._started, listener)
+        worker = await _start(self._started, listener, self.between)
         self._running[worker.number] = worker
         self._queue(worker, pack(attrs.evolve(self.config, worker=worker.number)))
         try:
@@ -251,12 +272,15 @@ class GatewayHost:
                 worker.process.kill()
 
 
-async def _start(number: int, listener: socket.socket) -> _Worker:
-    """Start a worker's process. It inherits two sockets and nothing else; its session is its own, so that Ctrl-C reaches the node alone."""
+async def _start(number: int, listener: socket.socket, between: socket.socket | None) -> _Worker:
+    """Start a worker's process. It inherits its sockets and nothing else; its session is its own, so that Ctrl-C reaches the node alone."""
     ours, theirs = socket.socketpair()
     try:
-        fds = (theirs.fileno(), listener.fileno())
+        fds = [theirs.fileno(), listener.fileno()]
         command = [sys.executable, "-m", "runtime.gateway.worker", "--channel", str(fds[0]), "--listen", str(fds[1])]
+        if between is not None:
+            fds.append(between.fileno())
+            command += ["--between", str(fds[2])]
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.DEVNULL, pass_fds=fds, start_new_session=True, env=_environment()
         )
@@ -288,12 +312,12 @@ async def _reap(process: trio.Process, deadline_s: float) -> None:
         await process.wait()
 
 
-async def _bound(listen: str) -> socket.socket:
-    """The one listening socket. Raises :class:`GatewayFailed`."""
+async def bound(listen: str, setting: str) -> socket.socket:
+    """A listening socket, at what the setting of that name says. Raises :class:`GatewayFailed`."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise GatewayFailed(f"gateway.listen {listen!r} is no host:port")
+        raise GatewayFailed(f"{setting} {listen!r} is no host:port")
     began = trio.current_time()
     while True:
         listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -309,8 +333,15 @@ async def _bound(listen: str) -> socket.socket:
                 raise GatewayFailed(f"the gateway cannot listen on {listen}: {error.strerror}") from error
             if trio.current_time() - began > PORT_RETRY_S:
                 raise GatewayFailed(
-                    f"the gateway cannot listen on {listen}: the port is taken; stop its user, or set gateway.listen"
+                    f"the gateway cannot listen on {listen}: the port is taken; stop its user, or set {setting}"
                 ) from error
             await trio.sleep(0.05)
         else:
             return listener
+
+
+def reached_at(listener: socket.socket, host: str) -> str:
+    """``host:port`` of a bound socket for other nodes: ``host`` is the machine's name where it listens on every address."""
+    address, port = listener.getsockname()[:2]
+    name = host if ipaddress.ip_address(address).is_unspecified else address
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

@@ -39,10 +39,13 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     # From the node: creation and wake.
     "insufficient-nodes": (503, "Too few nodes can host the database"),
     "not-a-member": (503, "This node does not host the database"),
+    "members-unheard": (503, "No node that hosts the database is heard"),
     "max-databases": (503, "The node hosts as many databases as it may"),
     "no-ports": (503, "The node's port range is used up"),
     "instance-failed": (503, "rqlited did not start"),
     "create-timeout": (504, "The database was not created in time"),
+    # From the node: an operator's command.
+    "not-retired": (409, "The node is not retired"),
     "wake-timeout": (504, "The database did not open in time"),
 }
 

@@ -1,7 +1,9 @@
-"""One query from its vetted statement to its answer: through the door, to rqlited, again where that is safe.
+"""One query from its vetted statement to its answer: through the door, to rqlited, again where that is safe; or to the gateway of
+another node that serves its database.
 
 The laws kept here: what has passed a door stays counted until rqlited is done with it, also when its client or its deadline is
-gone (P30, F89); a write is sent at most once (F86); every query ends by its timeout (R37).
+gone (P30, F89); a write is sent at most once (F86); every query ends by its timeout (R37); who was sent to a node that does not serve the database
+asks this node once more (F14).
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from typing import Final
 
 from runtime.gateway import statements
 from runtime.gateway.doors import Doors, Passage
+from runtime.gateway.forwarding import Call, Forwarding, NotEntered
 from runtime.gateway.frames import WorkerConfig
+from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
 from runtime.gateway.upstream import Attempt, Broken, NotSent, Response, TooLarge, Upstream
 from runtime.gateway.vetting import Read, Write
@@ -24,20 +28,32 @@ _GRACE_S: Final = 1.0
 class Queries:
     """All queries of one worker."""
 
-    def __init__(self, config: WorkerConfig, doors: Doors, waiting: Waiting, upstream: Upstream) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        doors: Doors,
+        waiting: Waiting,
+        upstream: Upstream,
+        routes: Routes,
+        forwarding: Forwarding,
+    ) -> None:
         self._config = config
         self._doors = doors
         self._waiting = waiting
         self._upstream = upstream
+        self._routes = routes
+        self._forwarding = forwarding
         self._unfinished: set[asyncio.Task[Response]] = set()
 
-    async def read(self, app: str, name: str, statement: Read, args: statements.Arguments) -> bytes:
+    async def read(self, call: Call, name: str, statement: Read, args: statements.Arguments) -> bytes:
         """The JSON body of a query's answer (R31). Raises :class:`Refusal`."""
         body = statements.body_of(statement.sql, args)
-        deadline = self._deadline()
+        deadline = _deadline(call)
         refused = False
         while True:
-            passage = await self._enter(app, name, deadline, refused)
+            passage = await self._enter(call, name, statement, args, deadline, refused)
+            if isinstance(passage, bytes):
+                return passage
             left = deadline - asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout_at(deadline + _GRACE_S):
@@ -51,17 +67,19 @@ class Queries:
             except TooLarge:
                 raise self._too_large() from None
             except TimeoutError:
-                raise Refusal("query-timeout", self._timeout_detail()) from None
+                raise Refusal("query-timeout", _timeout_detail(call)) from None
             finally:
                 self._doors.leave(passage)
 
-    async def write(self, app: str, name: str, statement: Write, args: statements.Arguments) -> bytes:
+    async def write(self, call: Call, name: str, statement: Write, args: statements.Arguments) -> bytes:
         """The JSON body of an exec's answer (R30). Raises :class:`Refusal`."""
         body = statements.body_of(statement.sql, args)
-        deadline = self._deadline()
+        deadline = _deadline(call)
         refused = False
         while True:
-            passage = await self._enter(app, name, deadline, refused)
+            passage = await self._enter(call, name, statement, args, deadline, refused)
+            if isinstance(passage, bytes):
+                return passage
             attempt = Attempt()
             # A task of its own: when the deadline ends this request, the write goes on in rqlited and must stay counted.
             task = asyncio.get_running_loop().create_task(self._post_write(passage, body, attempt))
@@ -72,7 +90,7 @@ class Queries:
             if not task.done():
                 if not attempt.sent:
                     task.cancel()
-                raise Refusal("query-timeout", self._timeout_detail(), may_have_committed=attempt.sent)
+                raise Refusal("query-timeout", _timeout_detail(call), may_have_committed=attempt.sent)
             try:
                 return statements.counts_of(task.result(), statement)
             except NotSent:
@@ -93,16 +111,43 @@ class Queries:
         if not task.cancelled():
             task.exception()  # told to the client, or to nobody: the client has had its 504
 
-    async def _enter(self, app: str, name: str, deadline: float, refused: bool) -> Passage:
-        if self._doors.in_flight >= self._config.in_flight:
-            raise Refusal("busy", f"{self._doors.in_flight} queries are in flight")
-        return await self._waiting.passage(app, name, deadline, refused=refused)
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._config.query_timeout_s
-
-    def _timeout_detail(self) -> str:
-        return f"the query did not end within {self._config.query_timeout_s:g} s"
+    async def _enter(
+        self,
+        call: Call,
+        name: str,
+        statement: Read | Write,
+        args: statements.Arguments,
+        deadline: float,
+        refused: bool,
+    ) -> Passage | bytes:
+        """A passage; or the whole answer, where another node serves the database."""
+        asked_again = False
+        while True:
+            in_flight = self._doors.in_flight + self._forwarding.in_flight
+            if in_flight >= self._config.in_flight:
+                raise Refusal("busy", f"{in_flight} queries are in flight")
+            way = await self._waiting.way(call.app, name, deadline, forwarded=call.forwarded, refused=refused)
+            if isinstance(way, Passage):
+                return way
+            try:
+                return await self._forwarding.send(way, call, name, statement, args, deadline)
+            except NotEntered as error:
+                self._routes.drop(call.app, name)
+                if asked_again:
+                    raise error.refusal from None
+                asked_again = refused = True
+            except Refusal as refusal:
+                if refusal.status >= 500:  # not the statement's fault: look for a better member next time
+                    self._routes.drop(call.app, name)
+                raise
 
     def _too_large(self) -> Refusal:
         return Refusal("result-too-large", f"more than {self._config.result_bytes} bytes: use LIMIT")
+
+
+def _deadline(call: Call) -> float:
+    return asyncio.get_running_loop().time() + call.timeout_s
+
+
+def _timeout_detail(call: Call) -> str:
+    return f"the query did not end within {call.timeout_s:g} s"

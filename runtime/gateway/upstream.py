@@ -1,16 +1,18 @@
-"""HTTP/1.1 to the local rqlited: kept-alive connections, one request at a time on each, the request in one write.
+"""HTTP/1.1 to the local rqlited, and to the gateways of other nodes: kept-alive connections, one request at a time on each, the request in one write.
 
-The law kept here is F86: a failure tells whether a byte of the request can have reached rqlited. :class:`NotSent` may be tried
+The law kept here is F86: a failure tells whether a byte of the request can have reached the other side. :class:`NotSent` may be tried
 again by anybody; after :class:`Broken` a write may have committed.
 
 Not aiohttp: importing it takes longer than everything else that a worker needs before it serves, it costs more for each query
-than rqlited does, and it does not tell whether a request was sent. This client needs of HTTP what rqlited's answers have (a
+than rqlited does, and it does not tell whether a request was sent. This client needs of HTTP what those answers have (a
 status, and a body by length or in chunks); llhttp, by way of httptools, parses it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 import httptools
@@ -21,7 +23,7 @@ CONNECT_S: Final = 5.0
 
 
 class NotSent(Exception):
-    """Nothing of the request has reached rqlited: no connection."""
+    """Nothing of the request has reached the other side: no connection."""
 
 
 class Broken(Exception):
@@ -42,15 +44,17 @@ class Response:
 
 @define
 class Attempt:
-    """What is known of one request while it runs. ``sent``: bytes of it may have reached rqlited."""
+    """What is known of one request while it runs. ``sent``: bytes of it may have reached the other side."""
 
     sent: bool = False
 
 
-class _Connection(asyncio.Protocol):
-    """One connection. ``answer`` is the future of the request that is on it, or None between requests."""
+class Connection(asyncio.Protocol):
+    """One connection to ``whom``. ``answer`` is the future of the request that is on it, or None between requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, whom: str) -> None:
+        self.whom = whom
+        self.idle_since = 0.0
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[Response] | None = None
         self.max_bytes = 0
@@ -82,17 +86,17 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        if self.answer is None:  # rqlited says nothing unasked
+        if self.answer is None:  # nobody says anything unasked
             self.abort()
             return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(Broken(f"rqlited's answer is no HTTP: {error}"))
+            self._fail(Broken(f"the answer of {self.whom} is no HTTP: {error}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._keep = False
-        self._fail(Broken(str(exc) if exc else "rqlited closed the connection"))
+        self._fail(Broken(str(exc) if exc else f"{self.whom} closed the connection"))
 
     # What the parser calls.
 
@@ -129,18 +133,45 @@ class _Pool:
     host: str
     port: int
     turns: asyncio.Semaphore
-    idle: list[_Connection] = field(factory=list[_Connection])
+    idle: list[Connection] = field(factory=list[Connection])
+
+
+Dial = Callable[[str, int, Callable[[], Connection]], Awaitable[Connection]]
+"""Connects to a host and port, with a connection that the given function makes. Raises OSError, :class:`NotSent`."""
+
+
+async def plain(host: str, port: int, make: Callable[[], Connection]) -> Connection:
+    """Over TCP."""
+    _transport, connection = await asyncio.get_running_loop().create_connection(make, host, port)
+    return connection
 
 
 class Upstream:
-    """Connections to every rqlited that queries were sent to. ``connections``: at most so many to one of them."""
+    """Connections to every server that queries were sent to. ``connections``: at most so many to one of them. ``whom``: what
+    they are, for the causes of failures. ``connect_s``: for one connection. ``idle_s``: one that was idle for longer is not
+    used again."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(
+        self,
+        connections: int,
+        *,
+        whom: str = "rqlited",
+        dial: Dial = plain,
+        connect_s: float = CONNECT_S,
+        idle_s: float = float("inf"),
+    ) -> None:
         self._connections = connections
+        self._whom = whom
+        self._dial = dial
+        self._connect_s = connect_s
+        self._idle_s = idle_s
         self._pools: dict[str, _Pool] = {}
 
-    async def post(self, url: str, target: str, body: bytes, max_bytes: int, attempt: Attempt) -> Response:
-        """POST a JSON ``body`` to ``target`` of the rqlited at ``url`` (``http://host:port``), and its answer.
+    async def post(
+        self, url: str, target: str, body: bytes, max_bytes: int, attempt: Attempt, headers: str = ""
+    ) -> Response:
+        """POST a JSON ``body`` to ``target`` of the server at ``url`` (``http://host:port``), and its answer. ``headers``: more
+        of them, each with its line end.
 
         Raises :class:`NotSent`, :class:`Broken`, :class:`TooLarge`. Cancelled, it ends the connection.
         """
@@ -149,7 +180,7 @@ class Upstream:
             connection = await self._connection(pool)
             head = (
                 f"POST {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
             )
             attempt.sent = True
             answer = connection.send(head.encode("ascii") + body, max_bytes)
@@ -159,31 +190,34 @@ class Upstream:
                 connection.abort()
                 raise
             if connection.reusable and self._pools.get(url) is pool:
+                connection.idle_since = asyncio.get_running_loop().time()
                 pool.idle.append(connection)
             else:
                 connection.abort()
             return response
 
     def retire(self, url: str) -> None:
-        """Close the idle connections to an rqlited that no door leads to any more; busy ones close when they are done."""
+        """Close the idle connections to a server that nothing leads to any more; busy ones close when they are done."""
         pool = self._pools.pop(url, None)
         for connection in pool.idle if pool else ():
             connection.abort()
 
     def _pool(self, url: str) -> _Pool:
-        host, _, port = url.removeprefix("http://").rstrip("/").rpartition(":")
+        host, _, port = url.partition("://")[2].rstrip("/").rpartition(":")
         pool = self._pools[url] = _Pool(host, int(port), asyncio.Semaphore(self._connections))
         return pool
 
-    async def _connection(self, pool: _Pool) -> _Connection:
+    async def _connection(self, pool: _Pool) -> Connection:
+        now = asyncio.get_running_loop().time()
         while pool.idle:
             connection = pool.idle.pop()
-            if connection.reusable:
+            if connection.reusable and now - connection.idle_since <= self._idle_s:
                 return connection
-        loop = asyncio.get_running_loop()
+            connection.abort()
         try:
-            async with asyncio.timeout(CONNECT_S):
-                _transport, connection = await loop.create_connection(_Connection, pool.host, pool.port)
-        except (OSError, TimeoutError) as error:
-            raise NotSent(f"no connection to rqlited: {error}") from error
-        return connection
+            async with asyncio.timeout(self._connect_s):
+                return await self._dial(pool.host.strip("[]"), pool.port, functools.partial(Connection, self._whom))
+        except TimeoutError as error:
+            raise NotSent(f"no connection to {self._whom} within {self._connect_s:g} s") from error
+        except OSError as error:
+            raise NotSent(f"no connection to {self._whom}: {error}") from error

@@ -1,5 +1,6 @@
-"""Queries that wait in front of a door. The law kept here is F51: however many wait for one database, the node is asked once
-at a time; they are bounded in number and in time, and each ends in a passage or in a cause.
+"""Queries that wait in front of a door, or until it is known whose door it is. The law kept here is F51: however many wait for one
+database, the node is asked once at a time; they are bounded in number and in time, and each ends in a passage, in the gateways of
+those who serve the database, or in a cause. What came from another gateway never ends in gateways (F93).
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from typing import Final
 from attrs import define, field
 
 from runtime.gateway.doors import Doors, Passage
-from runtime.gateway.frames import Answer, Ask, ListNames, Names, Request, WorkerConfig, request_of
+from runtime.gateway.frames import Answer, Ask, Hop, ListNames, Names, Request, Routed, WorkerConfig, request_of
+from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
 
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.25
 """Between two questions for one query: the node may say *open* of an rqlited that has just died, until it sees the exit."""
+
+
+_Key = tuple[str, str, bool]
+"""Application, name, and whether the query came from another gateway."""
 
 
 @define(eq=False)
@@ -30,31 +36,43 @@ class _Queue:
 class Waiting:
     """One worker's waiting queries. ``send`` takes frames for the node."""
 
-    def __init__(self, config: WorkerConfig, doors: Doors, send: Callable[[Ask | ListNames], None]) -> None:
+    def __init__(
+        self, config: WorkerConfig, doors: Doors, routes: Routes, send: Callable[[Ask | ListNames], None]
+    ) -> None:
         self._config = config
         self._doors = doors
+        self._routes = routes
         self._send = send
         self._asked = 0
         self._waiting = 0
-        self._queues: dict[tuple[str, str], _Queue] = {}
-        self._questions: dict[Request, tuple[str, str]] = {}
+        self._queues: dict[_Key, _Queue] = {}
+        self._questions: dict[Request, _Key] = {}
         self._lists: dict[Request, asyncio.Future[tuple[str, ...]]] = {}
 
-    async def passage(self, app: str, name: str, deadline: float, *, refused: bool = False) -> Passage:
-        """Wait for a passage, until ``deadline`` (loop time). ``refused``: rqlited did not take the last one, so ask the node even if the
+    async def way(
+        self, app: str, name: str, deadline: float, *, forwarded: bool, refused: bool = False
+    ) -> Passage | tuple[Hop, ...]:
+        """Wait for a passage, until ``deadline`` (loop time), or for the gateways of those who serve the database. ``forwarded``: the
+        query came from another gateway, and gets a passage alone. ``refused``: the last way led nowhere, so ask the node even if the
         door looks open. Raises :class:`Refusal`: the node's cause, or ``wake-timeout``, ``busy``, ``stopping``."""
-        if not refused and (passage := self._doors.enter(app, name)) is not None:
-            return passage
+        if not refused and (way := self._known_way(app, name, forwarded)):
+            return way
         deadline = min(deadline, asyncio.get_running_loop().time() + self._config.wait_timeout_s)
         pause = _FIRST_PAUSE_S if refused else 0.0
         while True:
             if pause:
                 await self._pause(pause, deadline)
-            await self._one_turn((app, name), deadline)
-            if (passage := self._doors.enter(app, name)) is not None:
-                return passage
+            await self._one_turn((app, name, forwarded), deadline)
+            if way := self._known_way(app, name, forwarded):
+                return way
             # Closed again before we ran, or of another mind than the node: never ask in a tight loop.
             pause = min(2 * pause, _LONGEST_PAUSE_S) or _FIRST_PAUSE_S
+
+    def _known_way(self, app: str, name: str, forwarded: bool) -> Passage | tuple[Hop, ...] | None:
+        passage = self._doors.enter(app, name)
+        if passage is not None or forwarded or not self._doors.serving:
+            return passage
+        return self._routes.get(app, name)
 
     async def _pause(self, seconds: float, deadline: float) -> None:
         left = deadline - asyncio.get_running_loop().time()
@@ -62,7 +80,7 @@ class Waiting:
             raise Refusal("wake-timeout", "the database did not stay open")
         await asyncio.sleep(seconds)
 
-    async def _one_turn(self, key: tuple[str, str], deadline: float) -> None:
+    async def _one_turn(self, key: _Key, deadline: float) -> None:
         """Until the door opens or the node answers; raises the node's cause."""
         if not self._doors.serving:
             raise Refusal("stopping", "this gateway has lost its node")
@@ -77,7 +95,7 @@ class Waiting:
         if queue.asked is None:
             queue.asked = self._next()
             self._questions[queue.asked] = key
-            self._send(Ask(config.worker, queue.asked, key[0], key[1], create=True))
+            self._send(Ask(config.worker, queue.asked, *key))
         waiter = asyncio.get_running_loop().create_future()
         queue.waiters.add(waiter)
         self._waiting += 1
@@ -110,14 +128,27 @@ class Waiting:
 
     def opened(self, app: str, name: str) -> None:
         """The door of this database has opened."""
-        queue = self._queues.get((app, name))
-        for waiter in queue.waiters if queue else ():
-            if not waiter.done():
-                waiter.set_result(None)
+        for forwarded in (False, True):
+            queue = self._queues.get((app, name, forwarded))
+            for waiter in queue.waiters if queue else ():
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def answered(self, answer: Answer) -> None:
         """The node has answered a question; a late or unknown answer changes nothing."""
-        key = self._questions.pop(answer.request, None)
+        refusal = Refusal(answer.type, answer.detail) if answer.type else None
+        self._end_question(self._questions.pop(answer.request, None), refusal)
+
+    def routed(self, routed: Routed) -> None:
+        """The node has answered that others serve the database."""
+        key = self._questions.pop(routed.request, None)
+        if key is not None and key[2]:
+            self._end_question(key, Refusal("not-a-member", "this node does not serve the database"))
+        else:
+            self._routes.learn(routed)
+            self._end_question(key, None)
+
+    def _end_question(self, key: _Key | None, refusal: Refusal | None) -> None:
         queue = self._queues.get(key) if key is not None else None
         if key is None or queue is None:
             return
@@ -125,8 +156,8 @@ class Waiting:
         for waiter in queue.waiters:
             if waiter.done():
                 continue
-            if answer.type:
-                waiter.set_exception(Refusal(answer.type, answer.detail))
+            if refusal is not None:
+                waiter.set_exception(refusal)
             else:
                 waiter.set_result(None)
         self._drop_if_over(key, queue)
@@ -147,7 +178,7 @@ class Waiting:
             if not answer.done():
                 answer.set_exception(Refusal("stopping", "this gateway has lost its node"))
 
-    def _drop_if_over(self, key: tuple[str, str], queue: _Queue) -> None:
+    def _drop_if_over(self, key: _Key, queue: _Queue) -> None:
         if not queue.waiters and queue.asked is None and self._queues.get(key) is queue:
             del self._queues[key]
 

@@ -1,4 +1,5 @@
-"""One gateway worker's process: ``python -m runtime.gateway.worker --channel FD --listen FD``, started by the node alone.
+"""One gateway worker's process: ``python -m runtime.gateway.worker --channel FD --listen FD [--between FD]``, started by the node
+alone. ``--between``: the listening socket for the gateways of other nodes.
 
 The law kept here is that of the doors (P30): a worker lives no longer than its channel. End of file (the node died), a frame that
 is none, or no lease for ``lease_s`` (the node is stopped) shut the doors at once, and then the process ends, at the latest a
@@ -10,35 +11,41 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import cast
 
 import uvloop
 from uvicorn.config import Config
-from uvicorn.server import Server
+from uvicorn.server import Server, ServerState
 
-from runtime.gateway import vetting
+from runtime.gateway import tls, vetting
 from runtime.gateway.app import Gateway
 from runtime.gateway.channel import FrameReader, pack
 from runtime.gateway.doors import REPORT_S, Doors
+from runtime.gateway.forwarding import Forwarding
 from runtime.gateway.frames import (
     Alive,
     Answer,
+    Believe,
     ChannelBroken,
     Door,
     Forget,
     FromWorker,
     Lease,
     Names,
+    Routed,
     WorkerConfig,
     WorkerJoined,
 )
+from runtime.gateway.hops import Hops, Routes
 from runtime.gateway.log import Log
+from runtime.gateway.member_port import MemberPort
 from runtime.gateway.queries import Queries
 from runtime.gateway.upstream import Upstream
 from runtime.gateway.waiting import Waiting
@@ -49,12 +56,17 @@ _LEAVE_S = 0.5
 """After the drain, for uvicorn to finish; then the process ends whatever still runs."""
 
 
-class _Server(Server):
-    """uvicorn without its own signal handling, that tells when it serves."""
+Second = Callable[[Config, ServerState], Awaitable[asyncio.Server]]
+"""Begins to listen on the second socket."""
 
-    def __init__(self, config: Config, serving: asyncio.Event) -> None:
+
+class _Server(Server):
+    """uvicorn without its own signal handling, with a second listening socket, that tells when it serves."""
+
+    def __init__(self, config: Config, serving: asyncio.Event, second: Second | None) -> None:
         super().__init__(config)
         self._serving = serving
+        self._second = second
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -62,6 +74,8 @@ class _Server(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._second is not None:
+            self.servers.append(await self._second(self.config, self.server_state))
         self._serving.set()
 
 
@@ -98,14 +112,17 @@ class _Channel(asyncio.Protocol):
 class Worker:
     """One worker, from its first frame to its end."""
 
-    def __init__(self, listener: socket.socket, channel: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, channel: socket.socket, between: socket.socket | None) -> None:
         self._listener = listener
+        self._between = between
         self._socket = channel
         self._configured: asyncio.Future[WorkerConfig] = asyncio.get_running_loop().create_future()
         self._channel = _Channel(self)
         self._doors: Doors | None = None
         self._waiting: Waiting | None = None
         self._upstream: Upstream | None = None
+        self._hops: Hops | None = None
+        self._member_port: MemberPort | None = None
         self._urls: dict[str, str] = {}
         self._server: _Server | None = None
         self._log = Log("info", 0)
@@ -119,12 +136,15 @@ class Worker:
             config = await self._configured
         self._log = Log(config.log_level, config.worker)
         self._doors = doors = Doors(config.worker, config.lease_s, self._channel.send, time.monotonic)
-        self._waiting = Waiting(config, doors, self._channel.send)
+        routes = Routes(time.monotonic)
+        self._waiting = Waiting(config, doors, routes, self._channel.send)
         self._upstream = Upstream(config.connections)
-        queries = Queries(config, doors, self._waiting, self._upstream)
+        context = tls.client(config.identity, config.authority) if config.identity else None
+        self._hops = hops = Hops(context, config.connections, time.monotonic)
+        queries = Queries(config, doors, self._waiting, self._upstream, routes, Forwarding(config, hops))
         gateway = Gateway(config, doors, self._waiting, queries, self._log)
         serving = asyncio.Event()
-        self._server = server = _Server(_uvicorn(gateway, config), serving)
+        self._server = server = _Server(_uvicorn(gateway, config), serving, self._second(gateway, config))
         loop.add_signal_handler(signal.SIGTERM, self.end, config.drain_s)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is the node's
         async with asyncio.TaskGroup() as tasks:
@@ -135,6 +155,13 @@ class Worker:
             await server.serve([self._listener])
             for helper in helpers:
                 helper.cancel()
+
+    def _second(self, gateway: Gateway, config: WorkerConfig) -> Second | None:
+        if self._between is None:
+            return None
+        self._member_port = port = MemberPort(gateway.between)
+        context = tls.server(config.identity, config.authority)
+        return functools.partial(port.listen, self._between, context)
 
     async def _joined(self, serving: asyncio.Event, worker: int) -> None:
         await serving.wait()
@@ -173,10 +200,20 @@ class Worker:
                 self._now_at(frame.incarnation, None)
             case Answer():
                 waiting.answered(frame)
+            case Routed():
+                waiting.routed(frame)
+            case Believe():
+                self._believe(frame.fingerprints)
             case Names():
                 waiting.listed(frame)
             case _:
                 raise ChannelBroken(f"a {type(frame).__name__} goes the other way")
+
+    def _believe(self, fingerprints: tuple[bytes, ...]) -> None:
+        if self._hops is not None:
+            self._hops.keep(fingerprints)
+        if self._member_port is not None:
+            self._member_port.believe(fingerprints)
 
     def _now_at(self, incarnation: str, url: str | None) -> None:
         """Close the connections to where the database was: its port may soon be another's."""
@@ -236,12 +273,14 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="runtime.gateway.worker")
     options.add_argument("--channel", type=int, required=True)
     options.add_argument("--listen", type=int, required=True)
+    options.add_argument("--between", type=int)
     given = options.parse_args()
     listener, channel = socket.socket(fileno=given.listen), socket.socket(fileno=given.channel)
+    between = None if given.between is None else socket.socket(fileno=given.between)
     channel.setblocking(False)
 
     async def run() -> None:
-        await Worker(listener, channel).run()
+        await Worker(listener, channel, between).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

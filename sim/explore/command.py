@@ -11,13 +11,15 @@ from attrs import fields
 
 from sim import safeguards
 from sim.explore.search import Found, search
-from sim.explore.stories import ANY_DEPTH, STORIES, Story
+from sim.explore.stories import STORIES, Story
 from sim.explore.tale import told
 from sim.explore.world import Bounds
 
 Say = Callable[[str], None]
-STATES: Final = 100_000
+STATES: Final = 40_000
 """States of one search, unless the command says otherwise."""
+DEPTH: Final = 1_000
+"""Actions of one path: more than there are before the bound of states."""
 
 
 class Unknown(ValueError):
@@ -42,7 +44,7 @@ def chosen(names: Sequence[str], laws: Sequence[str]) -> tuple[Story, ...]:
 def explore(
     story: Story,
     laws: Sequence[str] = (),
-    depth: int | None = None,
+    depth: int = DEPTH,
     states: int = STATES,
     say: Say = lambda _text: None,
 ) -> tuple[bool, list[str]]:
@@ -51,11 +53,11 @@ def explore(
     gone = [one for law in laws for one in safeguards.of(law)]
     lines += [f"  without {safeguard}" for safeguard in gone]
     with safeguards.without(*gone):
-        for bounds, deep in story.bounds:
+        for bounds in story.bounds:
             stage = story.begin()
             start = stage.world.bounded(stage.state, bounds)
-            found = search(stage.world, start, deep if depth is None else depth, states, say)
-            lines.append(f"  {_bounds(bounds)}: {_covered(found, deep if depth is None else depth)}")
+            found = search(stage.world, start, depth, states, say)
+            lines.append(f"  {_bounds(bounds)}: {_covered(found, depth)}")
             if found.violation is not None:
                 lines += told(stage.world, start, found)
                 return True, lines
@@ -63,7 +65,13 @@ def explore(
 
 
 def _bounds(bounds: Bounds) -> str:
-    words = {"timers": "deadlines early", "crashes": "crashes", "failures": "failures", "direct": "direct writes"}
+    words = {
+        "timers": "deadlines early",
+        "crashes": "crashes",
+        "again": "messages twice",
+        "failures": "failures",
+        "direct": "direct writes",
+    }
     said = [f"{getattr(bounds, one.name)} {words[one.name]}" for one in fields(Bounds) if one.name in words]
     said = [one for one in said if not one.startswith("0 ")]
     if bounds.queries:
@@ -80,12 +88,12 @@ def _covered(found: Found, depth: int) -> str:
         return f"{seen}; a law is broken after {len(found.path)} actions"
     if found.exhausted:
         return f"{seen}; exhausted: there is nothing more ({found.depth} actions at most)"
-    if found.depth >= depth < ANY_DEPTH:
+    if found.depth >= depth:
         return f"{seen}; all paths of {found.depth} actions"
     return f"{seen}; all paths of {found.depth} actions, then the bound of states was reached"
 
 
-def run(names: Sequence[str], laws: Sequence[str], depth: int | None, states: int, jobs: int, say: Say) -> bool:
+def run(names: Sequence[str], laws: Sequence[str], depth: int, states: int, jobs: int, say: Say) -> bool:
     """All chosen stories; whether a law was broken. Raises Unknown."""
     stories = chosen(names, laws)
     broken = False
@@ -104,7 +112,7 @@ def run(names: Sequence[str], laws: Sequence[str], depth: int | None, states: in
     return broken
 
 
-def _by_name(name: str, laws: tuple[str, ...], depth: int | None, states: int) -> tuple[bool, list[str]]:
+def _by_name(name: str, laws: tuple[str, ...], depth: int, states: int) -> tuple[bool, list[str]]:
     return explore(next(story for story in STORIES if story.name == name), laws, depth, states)
 
 

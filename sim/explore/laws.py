@@ -70,8 +70,11 @@ def glance(state: State) -> Glance:
 def _gone(state: State) -> frozenset[Dot]:
     """Births that this node has seen and holds no record of."""
     living = {record.birth.dot for record in state.records.values()}
-    seen = (Dot(row.store, n) for row in state.context.rows() for n in (*range(1, row.upto + 1), *row.beyond))
-    return frozenset(seen) - living
+    seen = set[Dot]()
+    for row in state.context.rows():
+        runs = ((1, row.upto), *zip(row.beyond[::2], row.beyond[1::2], strict=True))
+        seen |= {Dot(row.store, n) for first, last in runs for n in range(first, last + 1)}
+    return frozenset(seen - living)
 
 
 def watch(before: Glance, given: ip.Input, state: State, effects: fx.Effects) -> list[Event]:
@@ -112,7 +115,8 @@ def _sleep(was: Seen, given: ip.Input, hosted: Hosted, state: State) -> list[Eve
     if hosted.sleep is not None and commits:
         votes, members = hosted.sleep.votes, hosted.record.peers
         turn = Turn(state, None, given.now)
-        unheard = [peer for peer in members if peer not in votes and suspicion.hears(turn, peer)]
+        silent = hosted.sleep.absent | votes.keys()
+        unheard = [peer for peer in members if peer not in silent and suspicion.hears(turn, peer)]
         if 2 * len(votes) <= len(members) or not any(votes.values()) or unheard:
             raise Violation("P31", f"{me} commits the sleep of epoch {epoch} with the votes of {sorted(votes)} only")
         events.append(Event("commit", hosted.incarnation, epoch))

@@ -13,8 +13,6 @@ step needs no state of its own: before the writes it is a crash before the step,
 
 from __future__ import annotations
 
-import copyreg
-import io
 import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, cast
@@ -23,7 +21,6 @@ import attrs
 
 from protocol import effects as fx
 from protocol import inputs as ip
-from protocol.chart import TableChart
 from protocol.clocks import Context
 from protocol.messages import Message
 from protocol.node import Config, Node
@@ -32,24 +29,18 @@ from protocol.timers import Timers
 from sim.explore import laws
 from sim.laws import Violation
 
-TIMES: Final = frozenset({"ready_at", "last_used", "woken_at", "begun", "last_heard"})
+TIMES: Final = frozenset({"ready_at", "last_used", "woken_at", "begun", "last_heard", "asked", "deadline"})
 """Fields that hold a moment on the node's own clock."""
-DERIVED: Final = frozenset({"config", "decisions", "hashes", "leaves", "root", "probes", "generation", "tickets"})
+DERIVED: Final = frozenset(
+    {"config", "decisions", "hashes", "leaves", "in_leaf", "root", "dots", "probes", "generation", "tickets"}
+)
 WORKER: Final = 1
 NEVER: Final = 10**13
 """µs: the health interval of an explored node. Who was heard stays heard; who was not is a fact of the story."""
 
 
-def _by_name(_chart: TableChart) -> str:
-    """The chart is one for all nodes: what is pickled of it is where it stands."""
-    return "TABLE"
-
-
-_PICKLED: Final[dict[type, Callable[[Any], Any]]] = {**copyreg.dispatch_table, TableChart: _by_name}
-
-
 class Life(NamedTuple):
-    """A node as it is between two steps: ``blob`` is the pickled engine, empty while the node is down."""
+    """A node as it is between two steps: ``blob`` is the engine's state, pickled; empty while the node is down."""
 
     blob: bytes
     now: int
@@ -132,7 +123,7 @@ class Lives:
         was = self.all[life]
         entropy = f"{self.configs[node].peer}:{was.boots}".encode().ljust(32, b".")
         rows = tuple(sorted(was.rows.items()))
-        return self.step(node, life, "boot", lambda now: ip.Boot(now, entropy, rows, found))
+        return self.step(node, life, ("boot", found), lambda now: ip.Boot(now, entropy, rows, found))
 
     def tick(self, node: int, life: int) -> Step:
         deadline = self.all[life].deadline
@@ -145,8 +136,7 @@ class Lives:
     def _engine(self, node: int, life: Life) -> Node:
         if not life.blob:
             return Node(self.configs[node])
-        engine: Node = pickle.loads(life.blob)  # noqa: S301 (our own bytes)
-        return engine
+        return Node.resumed(pickle.loads(life.blob), life.now)  # noqa: S301 (our own bytes)
 
     def _really(self, node: int, was: Life, make: Callable[[int], ip.Input]) -> Step:
         engine = self._engine(node, was)
@@ -192,14 +182,11 @@ class Lives:
         number = self._numbers.get(key)
         if number is not None:
             return number
-        buffer = io.BytesIO()
-        pickler = pickle.Pickler(buffer, pickle.HIGHEST_PROTOCOL)
-        pickler.dispatch_table = _PICKLED
-        pickler.dump(engine)
+        blob = pickle.dumps(engine.state, pickle.HIGHEST_PROTOCOL)
         deadline = engine.deadline
         soon = deadline if deadline is not None and deadline < now + NEVER // 2 else 0
         doors = tuple(sorted(hosted.incarnation for hosted in engine.state.hosted.values() if hosted.open))
-        return self._number(key, Life(buffer.getvalue(), now, boots, rows, soon, doors))
+        return self._number(key, Life(blob, now, boots, rows, soon, doors))
 
     def _number(self, key: Any, life: Life) -> int:
         number = self._numbers.get(key)
@@ -267,8 +254,6 @@ class _Plain:
         if name in TIMES:
             return value - self.now
         match name:
-            case "asked":
-                return tuple(sorted((peer, at - self.now) for peer, at in value.items()))
             case "probe":
                 return value[1]
             case "ticket":

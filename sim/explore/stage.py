@@ -1,8 +1,7 @@
 """Bringing a world to where a story begins: the undisturbed course of things, told action by action. The law kept here: nothing is made
 up. Every state from which a search starts was reached by the real engine's own steps.
 
-Unlike in the search, a message that was delivered is gone, so that what happened before a story is over when it begins, unless the story keeps
-it: its late messages are then the ones that were really sent.
+What happened before a story is over when it begins, unless the story keeps messages of it: then those that were really sent are under way still.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from protocol.limits import SECOND
 from protocol.messages import Dropped, Heartbeat, Message
 from protocol.node import Config, Node
 from sim.explore.local import NEVER
-from sim.explore.world import Action, Bounds, World
+from sim.explore.world import FOUNDS, Action, Bounds, World
 
 CLUSTER: Final = "c"
 ENOUGH: Final = Bounds(timers=1000, crashes=1000, failures=1000, direct=1000)
@@ -54,6 +53,12 @@ class Stage:
 
     def do(self, action: Action) -> None:
         self.state = self.world.after(self.state, action)
+
+    def found(self) -> None:
+        """The first node founds the cluster, the others join it; all hear each other."""
+        self.do(Action("boot", 0, FOUNDS))
+        self.boot(*self.nodes[1:])
+        self.hear(*self.everyone())
 
     def boot(self, *nodes: int) -> None:
         for node in nodes:

@@ -13,11 +13,9 @@ from sim.laws import Violation
 
 def told(world: World, start: State, found: Found) -> Iterator[str]:
     """The numbered story, what never arrived, and the broken law."""
-    state, arrived = start, 0
+    state = start
     for number, action in enumerate(found.path, 1):
         yield f"{number:3}. {happened(world, action)}"
-        if action.what == "message":
-            arrived |= 1 << action.which
         decisions: list[tuple[str, Decision]] = []
         world.told = decisions
         broken: Violation | None = None
@@ -32,8 +30,7 @@ def told(world: World, start: State, found: Found) -> Iterator[str]:
             because = f": {decision.because}" if decision.because else ""
             yield f"       {peer} — {decision.event}{because}{law}"
         if broken is not None:
-            lost = state.sent & ~start.sent & ~arrived
-            yield from (f"     lost or late: {line}" for line in _messages(world, lost))
+            yield from (f"     lost or late: {line}" for line in _messages(world, state.sent & ~start.sent))
             yield f"     broken: {broken}"
             return
     raise AssertionError("the story does not end as it was found: the engine is not a function of its inputs")
@@ -65,6 +62,8 @@ def happened(world: World, action: Action) -> str:
     match action.what:
         case "message":
             return f"{_message(world, which)} arrives"
+        case "again":
+            return f"{_message(world, which)} arrives, and will once more"
         case "deadline":
             return f"{peer}'s next deadline passes"
         case "crash":

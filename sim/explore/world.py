@@ -1,8 +1,8 @@
 """The world that is explored: nodes, what was ever sent, the outcomes that are due, one Raft group for each incarnation. The law kept here: a
 state is a value, and every action makes a new one, or raises the law that it breaks.
 
-**What can happen.** Any message that was ever sent reaches its node: at once, late, once more, or never. So the network keeps
-everything: a lost message is one that does not arrive, and there is nothing to choose when it is sent. Any outcome that is due comes (a start
+**What can happen.** Any message that was sent reaches its node: at once, late, or never; so a lost message is one that does not arrive, and
+there is nothing to choose when it is sent. It arrives once more as often as the bounds say. Any outcome that is due comes (a start
 is ready, a snapshot is taken, a stop is done), or fails, as often as the bounds say. Any node's next deadline passes: each node has a
 clock of its own, which moves only then, so a node may be ahead or behind by any time. A node that runs crashes, with its rqlited, and comes
 back from its rows. A client queries. Between two of these everything can happen that can happen at all.
@@ -11,7 +11,8 @@ back from its rows. A client queries. Between two of these everything can happen
 flight. A write is on all members that run. Deadlines of one node pass in their order. The simulator (``sim.world``) does what is missing here.
 
 **No reduction** is made beyond three that lose nothing: (1) a message that changes nothing in a node is not delivered to it; (2) states that no law
-and no engine can tell apart are one (``sim.explore.local``); (3) resending is not counted, since what was sent stays.
+and no engine can tell apart are one (``sim.explore.local``); (3) of two equal messages
+under way at once only one arrives, unless a bound lets it arrive again.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ from sim.laws import Violation
 
 APP: Final = "myapp"
 NAME: Final = "users"
+FOUNDS: Final = "founds"
+"""Of a boot: this process founds the cluster (P60)."""
 _FAILED: Final[dict[str, ip.Cause]] = {"ready": "crashed", "exit": "killed", "missing": "data_missing"}
 
 
 @frozen
 class Bounds:
-    """How often, along one path: deadlines that pass, crashes, outcomes that fail, writes past every gateway. ``queries``: the nodes at
+    """How often, along one path: deadlines that pass, crashes, messages that arrive once more, outcomes that fail, writes past every gateway. ``queries``: the nodes at
     which a client asks, once each. ``silent``: nodes that do nothing at all."""
 
     timers: int = 0
     crashes: int = 0
+    again: int = 0
     failures: int = 0
     direct: int = 0
     queries: tuple[int, ...] = ()
@@ -66,7 +70,7 @@ class Rest(NamedTuple):
 
 
 class State(NamedTuple):
-    """``lives``: for each node the number of its state; ``sent``: all messages, a bit each; ``rest``: the number of a Rest."""
+    """``lives``: for each node the number of its state; ``sent``: the messages under way, a bit each; ``rest``: the number of a Rest."""
 
     lives: tuple[int, ...]
     sent: int
@@ -126,6 +130,8 @@ class World:
             while bits:
                 lowest = bits & -bits
                 yield Action("message", node, lowest.bit_length() - 1)
+                if left.again:
+                    yield Action("again", node, lowest.bit_length() - 1)
                 bits ^= lowest
             if left.timers and now.deadline:
                 yield Action("deadline", node)
@@ -155,22 +161,17 @@ class World:
         """The next state. Raises Violation when the action breaks a law."""
         node, life = action.node, state.lives[action.node]
         rest = self.rests[state.rest]
-        if action.what == "message":
-            number: int = action.which
-            sender, _to, message = self.lives.mail.all[number]
-            peer = self.peers[sender]
-            step = self.lives.step(node, life, number, lambda now: ip.Received(now, peer, message))
-            if step.after == life and not (step.actions or step.events or step.sends & ~state.sent or step.broken):
-                self.lives.idle[life] |= 0 if step.sends else 1 << number
-                return state
-            return self._took(state, rest, node, step)
         left = rest.left
+        if action.what in ("message", "again"):
+            if action.what == "again":
+                rest = rest._replace(left=evolve(left, again=left.again - 1))
+            return self._arrived(state, rest, node, action.which, action.what == "again")
         match action.what:
             case "deadline":
                 spent = rest._replace(left=evolve(left, timers=left.timers - 1))
                 return self._took(state, spent, node, self.lives.tick(node, life))
             case "boot":
-                return self._took(state, rest, node, self.lives.boot(node, life))
+                return self._took(state, rest, node, self.lives.boot(node, life, action.which == FOUNDS))
             case "crash":
                 spent = rest._replace(left=evolve(left, crashes=left.crashes - 1))
                 return self._crashed(state, spent, node)
@@ -188,6 +189,16 @@ class World:
                 return self._outcome(state, spent, action.which, False)
             case _:
                 raise AssertionError(action)
+
+    def _arrived(self, state: State, rest: Rest, node: int, number: int, again: bool) -> State:
+        sender, _to, message = self.lives.mail.all[number]
+        peer, life = self.peers[sender], state.lives[node]
+        step = self.lives.step(node, life, number, lambda now: ip.Received(now, peer, message))
+        if step.after == life and not (step.actions or step.events or step.sends or step.broken):
+            self.lives.idle[life] |= 1 << number
+            return state
+        kept = state if again else state._replace(sent=state.sent & ~(1 << number))
+        return self._took(kept, rest, node, step)
 
     def given(self, state: State, node: int, key: Any, make: Callable[[int], ip.Input]) -> State:
         """The next state after an input that no search gives; ``key`` names it."""

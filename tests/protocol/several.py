@@ -15,9 +15,11 @@ from protocol import inputs as ip
 from protocol.invariants import violations
 from protocol.limits import MILLISECOND, SECOND
 from protocol.node import Config, Node
+from protocol.state import State
 
 START = 40 * MILLISECOND
 ELECTION = 300 * MILLISECOND
+LAG = 50 * MILLISECOND
 
 
 @define
@@ -28,6 +30,15 @@ class Group:
     running: dict[str, tuple[str, int]] = field(factory=dict)
     """Node id → (peer, run)."""
     applied: int = 3
+    moved_at: int = 0
+    copies: dict[str, int] = field(factory=dict)
+    """Node id → its own applied index, as looked at last."""
+
+    def applied_by(self, node_id: str, now: int) -> int:
+        """A follower applies what was committed once the leader, if there is one, has told it: ``LAG`` later."""
+        if node_id == self.leader or (self.leader is not None and now >= self.moved_at + LAG):
+            self.copies[node_id] = self.applied
+        return self.copies.get(node_id, 0)
 
     @property
     def leader(self) -> str | None:
@@ -46,14 +57,19 @@ class Machine:
 
 
 class Several:
-    """N nodes. ``cut``: ordered pairs (from, to) whose messages are lost. ``lose``: a predicate over (from, to, message)."""
+    """N nodes, the first of which founds their cluster. ``cut``: ordered pairs (from, to) whose messages are lost. ``lose``: a
+    predicate over (from, to, message). ``up``: who is booted; None: all."""
 
-    def __init__(self, count: int, rf: int = 3, **settings: Any) -> None:
+    def __init__(self, count: int, rf: int = 3, up: tuple[str, ...] | None = None, **settings: Any) -> None:
         peers = tuple(f"p{i}" for i in range(1, count + 1))
+        self.founder = peers[0]
         base = Config(
             "p1", cluster="c", replication_factor=rf, hibernation_timeout=5 * SECOND, health_interval=SECOND, **settings
         )
-        self.machines = {p: Machine(p, evolve(base, peer=p, known=peers, host=f"h{p}")) for p in peers}
+        self.machines = {
+            p: Machine(p, evolve(base, peer=p, host=f"h{p}", gateway=f"{p}:8443", fingerprint=p.encode().ljust(32)))
+            for p in peers
+        }
         self.now = 0
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.order = 0
@@ -62,11 +78,19 @@ class Several:
         self.lose: Callable[[str, str, Any], bool] = lambda _from, _to, _message: False
         self.delays: Callable[[], tuple[int, ...]] = lambda: (MILLISECOND,)
         """How long each copy of one message takes: more than one delay, more than one copy."""
-        self.answers: dict[int, fx.Answer] = {}
+        self.answers: dict[int, fx.Answer | fx.Route] = {}
+        self.believed: dict[str, tuple[bytes, ...]] = {}
+        """Peer → the certificates that its gateway worker was last told."""
         self.requests = 0
         self.log: list[tuple[int, str, Any]] = []
         self.broadcasts = 0
-        for peer in peers:
+        self.halted: dict[str, str] = {}
+        """Machine → why its engine ended its process."""
+        self.sent: list[tuple[str, int]] = []
+        """(kind, bytes) of every message that was put on the wire."""
+        self.terminated: set[tuple[Any, str, int]] = set()
+        """Runs that were told to stop, perhaps before they were up."""
+        for peer in peers if up is None else up:
             self.boot(peer)
 
     # The world.
@@ -99,7 +123,11 @@ class Several:
         machine = self.machines[peer]
         machine.node = Node(machine.config)
         rows = tuple(sorted(machine.rows.items()))
-        self.step(peer, ip.Boot, entropy=f"{peer}{self.now}".encode().ljust(32, b"."), rows=rows)
+        self.step(
+            peer, ip.Boot, entropy=f"{peer}{self.now}".encode().ljust(32, b"."), rows=rows, found=peer == self.founder
+        )
+        if peer == self.founder:
+            self.founder = ""  # a cluster is founded once
         self.step(peer, ip.WorkerJoined, worker=1)
 
     def crash(self, peer: str) -> None:
@@ -113,7 +141,7 @@ class Several:
         others = set(self.machines) - set(side)
         self.cut = {(a, b) for a in side for b in others} | {(b, a) for a in side for b in others}
 
-    def step(self, peer: str, kind: Callable[..., Any], **fields: Any) -> None:
+    def step(self, peer: str, kind: Callable[..., Any], /, **fields: Any) -> None:
         machine = self.machines[peer]
         if machine.node is None:
             return
@@ -138,14 +166,17 @@ class Several:
                     self.deliver(peer, other, message)
 
     def deliver(self, sender: str, to: str, message: Any) -> None:
-        if (sender, to) in self.cut or self.lose(sender, to, message):
+        if to not in self.machines or (sender, to) in self.cut or self.lose(sender, to, message):
             return
         data = codec.encode(message)
+        self.sent.append((type(message).__name__, len(data)))
+        signer = self.machines[sender].config.peer
         for delay in self.delays():
-            self.later(delay, lambda: self.step(to, ip.Received, sender=sender, message=codec.decode(data)))
+            self.later(delay, lambda: self.step(to, ip.Received, sender=signer, message=codec.decode(data)))
 
     def carry_out(self, machine: Machine, action: Any) -> None:
         peer, node = machine.peer, machine.node
+        assert node is not None
 
         def back(delay: int, kind: Callable[..., Any], **fields: Any) -> None:
             self.later(delay, lambda: self.step(peer, kind, **fields) if machine.node is node else None)
@@ -164,7 +195,9 @@ class Several:
                 group = self.groups[action.incarnation]
                 back(MILLISECOND, ip.Probed, **self.probed(group, machine, action))
             case fx.Snapshot():
-                applied = self.groups[action.incarnation].applied
+                group = self.groups[action.incarnation]
+                mine = [one for one, where in group.running.items() if where == (peer, action.run)]
+                applied = group.applied_by(mine[0], self.now) if mine else 0
                 back(
                     MILLISECOND,
                     ip.Snapshotted,
@@ -175,6 +208,7 @@ class Several:
                 )
             case fx.Terminate():
                 group = self.groups[action.incarnation]
+                self.terminated.add((node, action.incarnation, action.run))
                 mine = [one for one, where in group.running.items() if where == (peer, action.run)]
                 for node_id in mine:
                     del group.running[node_id]
@@ -196,27 +230,34 @@ class Several:
                     generation=action.generation,
                     in_flight=0,
                 )
-            case fx.Answer():
+            case fx.Answer() | fx.Route():
                 assert action.request not in self.answers
                 self.answers[action.request] = action
+            case fx.Halt():
+                self.halted[peer] = action.reason
+                self.later(0, lambda: self.crash(peer))
+            case fx.Believe():
+                self.believed[peer] = action.fingerprints
             case _:
                 pass
 
     def probed(self, group: Group, machine: Machine, probe: fx.Probe) -> dict[str, Any]:
         me = next((one for one, where in group.running.items() if where[0] == machine.peer), None)
         ok = me is not None and (group.leader is not None or not probe.strong)
+        if ok and probe.strong:
+            group.applied, group.moved_at = group.applied + 1, self.now
         return {
             "incarnation": probe.incarnation,
             "run": probe.run,
             "token": probe.token,
             "ok": ok,
-            "applied": group.applied,
+            "applied": group.applied_by(me, self.now) if me is not None else 0,
             "leader": ok and group.leader == me,
             "voters": tuple(sorted(group.voters)),
         }
 
     def up(self, machine: Machine, node: Any, start: fx.Start) -> None:
-        if machine.node is not node:
+        if machine.node is not node or (node, start.incarnation, start.run) in self.terminated:
             return
         group = self.groups[start.incarnation]
         running = [one for one, where in group.running.items() if where[0] == machine.peer]
@@ -244,13 +285,42 @@ class Several:
 
     # What a test says.
 
-    def ask(self, peer: str, name: str = "users") -> int:
+    def ask(self, peer: str, name: str = "users", forwarded: bool = False) -> int:
         self.requests += 1
-        self.step(peer, ip.Ask, request=self.requests, app="myapp", name=name)
+        self.step(peer, ip.Ask, request=self.requests, app="myapp", name=name, forwarded=forwarded)
         return self.requests
 
+    def twin(self, peer: str, copied: bool) -> str:
+        """Start a second process under this peer's id, on a copy of its store or on an empty one; its name in this world."""
+        other = f"{peer}-twin"
+        machine = self.machines[peer]
+        self.machines[other] = Machine(other, machine.config, dict(machine.rows) if copied else {})
+        self.boot(other)
+        return other
+
+    def retire(self, peer: str, whom: str) -> fx.Answer:
+        """The operator's command on ``peer``."""
+        self.requests += 1
+        self.step(peer, ip.Retire, request=-self.requests, peer=whom)
+        return self.answers[-self.requests]
+
+    def state(self, peer: str) -> State:
+        node = self.machines[peer].node
+        assert node is not None
+        return node.state
+
+    def listening(self) -> set[str]:
+        return {peer for peer, m in self.machines.items() if m.node and m.node.state.listening}
+
     def problem(self, request: int) -> str | None:
-        return self.answers[request].problem
+        """What the client is told; None: its query may go to the door here, or where :meth:`hops` says."""
+        answer = self.answers[request]
+        return answer.problem if isinstance(answer, fx.Answer) else None
+
+    def hops(self, request: int) -> list[str]:
+        """The members that the query may be sent to; empty: it is answered here."""
+        answer = self.answers[request]
+        return [hop.peer for hop in answer.hops] if isinstance(answer, fx.Route) else []
 
     def states(self) -> dict[str, str]:
         """Peer → state of its only database."""

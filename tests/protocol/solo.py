@@ -45,7 +45,6 @@ class Solo:
         for peer in self.config.known:
             if peer != self.config.peer:
                 self.hear(peer)
-                self.step(ip.Received, sender=peer, message=ms.SyncDone())
         for worker in self.workers:
             self.step(ip.WorkerJoined, worker=worker)
         return effects
@@ -62,6 +61,10 @@ class Solo:
         self.log += [*effects.decisions, *effects.actions]
         for message in (*effects.broadcasts, *(send.message for send in effects.sends)):
             self.answer_as_p2(message)
+        for send in effects.sends:
+            if isinstance(send.message, ms.SyncAsk):
+                done = ms.SyncDone(send.message.number, 0, True)
+                self.step(ip.Received, sender=send.to, message=done)
         for action in effects.actions:
             if isinstance(action, fx.Answer):
                 assert action.request not in self.answers, "a request is answered exactly once"

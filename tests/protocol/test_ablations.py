@@ -14,7 +14,7 @@ import pytest
 
 from sim.explore.stories import STORIES
 from sim.safeguards import SAFEGUARDS, Safeguard, without
-from tests.protocol import test_directory, test_lifecycle, test_names, test_promises
+from tests.protocol import test_directory, test_lifecycle, test_names, test_promises, test_routing
 
 PROOFS: Final[dict[str, Callable[[], None]]] = {
     "P1 a second coordinator is promised the same epoch": (
@@ -50,6 +50,20 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     "F40 direct clients are not noticed": (test_lifecycle.test_F40_requests_that_no_door_saw_keep_it_awake),
     "F45 outcomes of older runs count": (test_lifecycle.test_F45_outcomes_of_an_older_run_change_nothing),
     "F46 a failed start is not retried": (test_lifecycle.test_F60_one_that_keeps_dying_waits_longer_each_time),
+    "P4 an intent out of an old directory is not answered": (
+        test_routing.test_F14_P4_an_intent_out_of_an_old_directory_is_answered_with_the_record
+    ),
+    "F51 each who waits outside sends an intent": (
+        test_routing.test_F51_many_who_wait_at_a_node_outside_make_one_intent_and_one_wake
+    ),
+    "F51 a lost intent is not repeated": test_routing.test_F51_a_lost_intent_is_repeated,
+    "F93 a forwarded query is sent on": (test_routing.test_F93_one_hop_only_who_came_from_a_gateway_is_never_sent_on),
+    "F93 members that are not heard are named": (
+        test_routing.test_F93_a_member_that_missed_heartbeats_is_named_last_and_then_not_at_all
+    ),
+    "F93 a changed certificate is not told": (
+        test_routing.test_F93_workers_are_told_the_certificates_that_heartbeats_carry_and_again_when_one_changes
+    ),
     "R3 underscores are not doubled": (test_names.test_R3_the_classic_collision),
 }
 """What a safeguard is called → the test that fails without it."""

@@ -13,6 +13,7 @@ from protocol.messages import (
     SleepCommit,
     SleepProposal,
     SleepVote,
+    Standing,
     WakeIntent,
 )
 from protocol.node import Config
@@ -22,12 +23,15 @@ from tests.protocol.solo import Solo
 TWO = Config("p1", known=("p1", "p2"), replication_factor=1, hibernation_timeout=2 * SECOND)
 
 
+STAMP = Stamp(0, 1, 1)
+
+
 def with_another_member() -> Solo:
     """p1 hosts a database of which p2 is told to be a member too: whatever p2 asks is answered to p2."""
     solo = Solo(TWO).awake()
     record: Record = solo.node.state.records[solo.db.incarnation]
     members = (*record.members, Member("p2", "127.0.0.1", 7009))
-    told = Record(record.birth, record.version, "active", members, Stamp(0, 1, 1))
+    told = Record(record.birth, record.version, "active", members, STAMP)
     solo.step(ip.Received, sender="p2", message=RecordNews(told))
     assert len(solo.db.members) == 2
     return solo
@@ -37,8 +41,8 @@ def answers(effects: fx.Effects, kind: type) -> list[object]:
     return [send.message for send in effects.sends if isinstance(send.message, kind)]
 
 
-def ask(solo: Solo, epoch: int, sender: str = "p2") -> PromiseAnswer:
-    message = PromiseAsk(solo.db.incarnation, epoch, "sleep")
+def ask(solo: Solo, epoch: int, sender: str = "p2", stamp: Stamp = STAMP) -> PromiseAnswer:
+    message = PromiseAsk(solo.db.incarnation, epoch, "sleep", stamp)
     (answer,) = answers(solo.step(ip.Received, sender=sender, message=message), PromiseAnswer)
     assert isinstance(answer, PromiseAnswer)
     return answer
@@ -50,7 +54,18 @@ def test_P1_an_epoch_is_promised_to_the_first_that_asks() -> None:
     assert ask(solo, 5).granted, "asking again is answered alike"
     refused = ask(solo, 4)
     assert not refused.granted
-    assert (refused.promised, refused.record is not None) == (5, True), "P4: a refusal tells what it rests on"
+    told = refused.standing
+    assert (told.promised, told.state, told.record is not None) == (5, "active", True), "P4: what it rests on"
+
+
+def test_P1_who_knows_newer_members_refuses() -> None:
+    solo = with_another_member()
+    refused = ask(solo, 5, stamp=Stamp(0, 0, 9))
+    assert not refused.granted
+    assert solo.db.promised == 1, "a promise under old members binds nobody"
+    assert refused.standing.record is not None
+    assert refused.standing.record.stamp == STAMP, "P4: the asker learns of them"
+    assert ask(solo, 5).granted
 
 
 def test_P1_a_promise_survives_its_process() -> None:
@@ -64,15 +79,16 @@ def test_P1_a_promise_survives_its_process() -> None:
 
 def test_P8_a_node_that_is_no_member_is_promised_nothing() -> None:
     solo = Solo(TWO).awake()
-    message = PromiseAsk(solo.db.incarnation, 5, "sleep")
+    message = PromiseAsk(solo.db.incarnation, 5, "sleep", STAMP)
     effects = solo.step(ip.Received, sender="p2", message=message)
-    assert effects == fx.NOTHING
+    assert not effects.writes
+    assert [type(send.message) for send in effects.sends] == [Standing], "P4: it is told who the members are"
     assert solo.db.promised == 1
 
 
 def test_F81_a_node_that_is_not_known_is_not_heard() -> None:
     solo = with_another_member()
-    effects = solo.step(ip.Received, sender="p9", message=PromiseAsk(solo.db.incarnation, 5, "sleep"))
+    effects = solo.step(ip.Received, sender="p9", message=PromiseAsk(solo.db.incarnation, 5, "sleep", STAMP))
     assert effects == fx.NOTHING
 
 
@@ -82,7 +98,7 @@ def test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used() -> None:
     solo.step(ip.Received, sender="p2", message=IdleNews(solo.db.incarnation, 1, True))
     wanted = solo.db.promised
     assert ask(solo, wanted + 3).granted, "p2 asks higher, before it answers"
-    granted = PromiseAnswer(solo.db.incarnation, wanted, True, wanted)
+    granted = PromiseAnswer(solo.db.incarnation, wanted, True, Standing(solo.db.incarnation, wanted, "idle"))
     effects = solo.step(ip.Received, sender="p2", message=granted)
     assert answers(effects, SleepProposal) == []
 

@@ -7,9 +7,11 @@ import random
 
 import pytest
 
+from protocol import inputs as ip
 from protocol.limits import MILLISECOND, SECOND
 from protocol.messages import (
     CreateConfirm,
+    Dropped,
     Heartbeat,
     RecordNews,
     Report,
@@ -67,12 +69,12 @@ def test_F40_R2_each_replication_factor_sleeps_and_wakes(rf: int) -> None:
     agreed(world)
 
 
-def test_R42_a_sleep_needs_at_most_three_broadcasts_and_is_sealed() -> None:
-    world = created()
-    world.broadcasts = 0
-    world.run(10 * SECOND)
-    assert world.broadcasts <= 3
-    assert all(r.seal is not None for m in world.machines.values() if m.node for r in m.node.state.records.values())
+@pytest.mark.parametrize("rf", [1, 2, 3, 5])
+def test_P34_a_calm_sleep_is_sealed(rf: int) -> None:
+    world = asleep(5, rf)
+    seals = {r.seal for m in world.machines.values() if m.node for r in m.node.state.records.values()}
+    assert None not in seals, world.story()
+    assert len(seals) == 1
 
 
 def test_F3_two_clients_on_two_nodes_make_one_database() -> None:
@@ -126,8 +128,21 @@ def test_F8_F15_the_coordinator_dies_in_a_creation(after: int) -> None:
     if world.problem(request) is not None:
         request = world.ask("p3")
         world.run(10 * SECOND)
-    assert world.problem(request) in (None, "not-a-member")
+    assert world.problem(request) is None
     assert len(world.incarnations()) == 1, "one database, whoever finished it"
+    agreed(world)
+
+
+def test_P10_who_has_not_heard_of_a_drop_is_told_and_asked_again() -> None:
+    """The request for the next birth overtook the news of the drop of the last one."""
+    world = created(3, 1)
+    (incarnation,) = world.incarnations()
+    world.step("p1", ip.Received, sender="p2", message=Dropped(incarnation))
+    request = world.ask("p1")
+    world.run(3 * SECOND)
+    assert world.problem(request) is None
+    assert len(world.incarnations()) == 1
+    assert incarnation not in world.incarnations()
     agreed(world)
 
 
@@ -158,7 +173,7 @@ def test_F14_a_node_that_missed_the_record_finds_the_database() -> None:
     world.cut.clear()
     late = world.ask("p4")
     world.run(5 * SECOND)
-    assert world.problem(late) == "not-a-member", "it knows who serves it, and makes no other"
+    assert set(world.hops(late)) & {"p1", "p2", "p3"}, "it knows who serves it, and makes no other"
     assert len(world.incarnations()) == 1
     agreed(world)
 
@@ -280,7 +295,7 @@ def test_P61_a_wiped_node_listens_until_it_has_merged_a_majority() -> None:
     assert asked not in world.answers
     world.cut.clear()
     world.run(5 * SECOND)
-    assert world.problem(asked) in (None, "not-a-member"), "created, here or elsewhere"
+    assert world.problem(asked) is None, "created, here or elsewhere"
     agreed(world)
 
 
@@ -353,8 +368,7 @@ def test_random_faults_end_in_agreement(seed: int) -> None:
         asked = [world.ask(peer, name) for peer in world.machines]
         world.run(15 * SECOND)
         problems = {world.problem(one) for one in asked}
-        assert problems <= {None, "not-a-member"}, (seed, problems, world.story()[-9000:])
-        assert None in problems
+        assert problems == {None}, (seed, problems, world.story()[-9000:])
     world.run(60 * SECOND)
     agreed(world)
     assert world.phases() == {"hibernating"}, (seed, world.story()[-9000:])

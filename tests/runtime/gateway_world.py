@@ -15,19 +15,21 @@ from typing import Any
 import httpx
 import psutil
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from runtime.gateway.auth import new_key
+from runtime.gateway.certificates import Certificate
 from runtime.gateway.frames import (
     Ask,
     DoorAck,
     FromWorker,
+    Hop,
     ListNames,
     Problem,
     WorkerConfig,
     WorkerJoined,
 )
-from runtime.gateway.host import GatewayHost
+from runtime.gateway.host import GatewayHost, bound, reached_at
 from runtime.rqlited_binary import find_binary
 from runtime.spawned import children
 
@@ -97,9 +99,11 @@ def rqliteds(directory: Path, *names: str) -> Iterator[dict[str, Rqlited]]:
 
 @define(eq=False)
 class Keeper:
-    """The engine's place. ``urls``: (app, name) → the rqlited whose door it opens when asked; ``refuse``: instead, this problem."""
+    """The engine's place. ``urls``: (app, name) → the rqlited whose door it opens when asked; ``refuse``: instead, this problem.
+    ``hops``: (app, name) → where others serve it; the first of several lists is given once."""
 
     urls: dict[tuple[str, str], str] = field(factory=dict)
+    hops: dict[tuple[str, str], list[tuple[Hop, ...]]] = field(factory=dict)
     refuse: Problem | None = None
     silent: bool = False
     frames: list[FromWorker] = field(factory=list)
@@ -121,6 +125,8 @@ class Keeper:
         assert self.host is not None
         if self.refuse is not None:
             self.host.answer(ask.request, error=self.refuse)
+        elif hops := self.hops.get((ask.app, ask.name)):
+            self.host.route(ask.request, ask.app, ask.name, hops.pop(0) if len(hops) > 1 else hops[0])
         elif (ask.app, ask.name) not in self.urls:
             self.host.answer(ask.request, error=Problem("max-databases", "this node hosts 0 databases already"))
         else:
@@ -160,12 +166,21 @@ class Keeper:
 
 @define(eq=False)
 class World:
-    """A gateway with one worker (or more) and its keeper; keys of two applications."""
+    """A gateway with one worker (or more) and its keeper; keys of two applications. ``between``: where it takes the queries of
+    other gateways."""
 
     host: GatewayHost
     keeper: Keeper
     address: str
     keys: dict[str, str]
+    between: str = ""
+    certificate: Certificate | None = None
+
+    @property
+    def hop(self) -> Hop:
+        """This gateway, as another is told of it."""
+        assert self.certificate is not None
+        return Hop("member", self.between, self.certificate.fingerprint)
 
     @asynccontextmanager
     async def client(self, app: str = "one", **options: Any) -> AsyncIterator[httpx.AsyncClient]:
@@ -175,26 +190,44 @@ class World:
             yield client
 
     def workers(self) -> list[psutil.Process]:
-        return children(os.getpid(), "runtime.gateway.worker")
+        return _workers()
+
+
+def _workers() -> list[psutil.Process]:
+    return children(os.getpid(), "runtime.gateway.worker")
 
 
 @asynccontextmanager
 async def gateway(
-    urls: dict[tuple[str, str], str] | None = None, *, workers: int = 1, **config: Any
+    urls: dict[tuple[str, str], str] | None = None,
+    *,
+    workers: int = 1,
+    certificate: Certificate | None = None,
+    **config: Any,
 ) -> AsyncIterator[World]:
-    """A running gateway; ``config``: fields of WorkerConfig. Nothing of it is left at the end."""
+    """A running gateway; ``config``: fields of WorkerConfig. With a ``certificate`` it takes queries of other gateways, and sends
+    some. Nothing of it is left at the end."""
+    alone = not _workers()
     keys = {app: new_key() for app in ("one", "two")}
     keeper = Keeper(dict(urls or {}))
     settings = WorkerConfig({digest: app for app, (_key, digest) in keys.items()}, **config)
-    host = keeper.host = GatewayHost(listen="127.0.0.1:0", workers=workers, config=settings, deliver=keeper.deliver)
+    between = None
+    if certificate is not None:
+        between = await bound("127.0.0.1:0", "between")
+        settings = evolve(settings, identity=str(certificate.file), authority=certificate.authority)
+    host = keeper.host = GatewayHost(
+        listen="127.0.0.1:0", workers=workers, config=settings, deliver=keeper.deliver, between=between
+    )
+    internal = reached_at(between, "") if between is not None else ""
     async with trio.open_nursery() as nursery:
         name, port = await nursery.start(host.run)
-        world = World(host, keeper, f"http://{name}:{port}", {app: key for app, (key, _digest) in keys.items()})
+        given = {app: key for app, (key, _digest) in keys.items()}
+        world = World(host, keeper, f"http://{name}:{port}", given, internal, certificate)
         await keeper.until(lambda: len(keeper.of(WorkerJoined)) == workers)
         with trio.fail_after(100):
             yield world
         nursery.cancel_scope.cancel()
-    assert not world.workers()
+    assert not alone or not _workers()
 
 
 async def post(client: httpx.AsyncClient, endpoint: str, **members: Any) -> httpx.Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ import trio
 from attrs import define, field
 
 from runtime import processes
+from runtime.database_keys import Fetch
 from runtime.directories import Directories, Instance
 from runtime.ports import Ports
 from runtime.rqlite_http import RqliteHttp
@@ -109,10 +110,19 @@ class World:
 
 
 @asynccontextmanager
-async def world(data: Path, heartbeat: float = SPEED, of: Binary | None = None) -> AsyncIterator[World]:
+async def world(
+    data: Path,
+    heartbeat: float = SPEED,
+    of: Binary | None = None,
+    *,
+    fetch: Fetch | None = None,
+    on_line: Callable[[str, str], None] | None = None,
+) -> AsyncIterator[World]:
     directories = Directories(data)
     directories.prepare()
-    supervisor = Supervisor(of or binary(), directories, heartbeat_timeout=heartbeat, stop_timeout=5)
+    supervisor = Supervisor(
+        of or binary(), directories, heartbeat_timeout=heartbeat, stop_timeout=5, fetch=fetch, on_line=on_line
+    )
     try:
         async with trio.open_nursery() as nursery:
             with trio.fail_after(120):

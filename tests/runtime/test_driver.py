@@ -105,7 +105,7 @@ async def test_F43_deadlines_are_met_without_an_input_and_time_is_stamped_at_the
             if any(isinstance(action, Answer) for action in effects.actions):
                 answered.set()
 
-        driver = Driver(node(), store, carry_out, clock=lambda: now, record=seen.append)
+        driver = Driver(node(), store, carry_out, clock=lambda: now, record=lambda given, _: seen.append(given))
         driver.feed(Boot(0, SEED, found=True))
         driver.feed(Ask(0, 1, "app", "users"))
         async with trio.open_nursery() as nursery:

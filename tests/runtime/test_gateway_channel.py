@@ -24,6 +24,14 @@ ANY_FRAME = st.one_of(
     st.builds(frames.Door, TEXTS, TEXTS, TEXTS, NUMBERS, st.booleans(), TEXTS),
     st.builds(frames.Forget, TEXTS),
     st.builds(frames.Answer, REQUESTS, TEXTS, TEXTS),
+    st.builds(
+        frames.Routed,
+        REQUESTS,
+        TEXTS,
+        TEXTS,
+        st.lists(st.builds(frames.Hop, TEXTS, TEXTS, st.binary(max_size=32)), max_size=3).map(tuple),
+    ),
+    st.builds(frames.Believe, st.lists(st.binary(max_size=32), max_size=3).map(tuple)),
     st.builds(frames.Names, REQUESTS, st.lists(TEXTS, max_size=4).map(tuple)),
     st.builds(frames.WorkerJoined, NUMBERS),
     st.builds(frames.Alive, NUMBERS),
@@ -54,6 +62,8 @@ def test_frames_survive_the_wire_in_any_pieces(sent: list[frames.ToWorker | fram
         cbor2.dumps(["Lease"]),
         cbor2.dumps([*cbor2.loads(encode(frames.Lease())), 1]),
         cbor2.dumps([cbor2.loads(encode(frames.Forget("i")))[0], 5]),
+        cbor2.dumps([*cbor2.loads(encode(frames.Routed(request_of(1, 1), "a", "b", ())))[:-1], [["p", "g"]]]),
+        cbor2.dumps([*cbor2.loads(encode(frames.Routed(request_of(1, 1), "a", "b", ())))[:-1], [["p", "g", "text"]]]),
     ],
 )
 def test_bytes_that_are_no_frame_break_the_channel(payload: bytes) -> None:

@@ -118,7 +118,7 @@ async def test_F91_the_sweep_stops_neither_strangers_nor_recycled_pids_nor_zombi
     async with world(tmp_path / "data") as w:
         http, raft = w.ports.reserve(2)
         spec = attrs.evolve(w.spec("restart"), http_port=http, raft_port=raft)
-        stranger = background(arguments(binary(), spec, Timers(SPEED), tmp_path / "elsewhere"))
+        stranger = background(arguments(binary(), spec, Timers(SPEED), tmp_path / "elsewhere", None))
         zombie = ended_but_not_reaped()
         try:
             who = processes.identity(stranger.pid)

@@ -191,7 +191,7 @@ def test_R61_flags_follow_what_the_binary_knows() -> None:
     )
     spec = StartSpec("n", "i", 1, "id", 5001, 7001, mode="join", join=("10.0.0.1:7001", "10.0.0.2:7002"))
     for which, heartbeat in ((old, "-raft-timeout=250ms"), (new, "-raft-heartbeat-timeout=250ms")):
-        line = arguments(which, spec, Timers(0.25), Path("/data/n/i/rqlite"))
+        line = arguments(which, spec, Timers(0.25), Path("/data/n/i/rqlite"), Path("/data/n/i/tls.pem"))
         assert line[0] == "/rqlited"
         assert line[-1] == "/data/n/i/rqlite"
         assert {"-node-id=id", "-http-addr=127.0.0.1:5001", "-raft-adv-addr=127.0.0.1:7001"} < set(line)
@@ -199,7 +199,8 @@ def test_R61_flags_follow_what_the_binary_knows() -> None:
         assert {"-raft-shutdown-stepdown=false", "-join=10.0.0.1:7001,10.0.0.2:7002"} < set(line)
         assert not [flag for flag in line if "cluster-remove-shutdown" in flag or "reap" in flag]
         assert ("-auto-optimize-int=0h" in line) == (which is new)
-    assert not [f for f in arguments(old, attrs.evolve(spec, mode="restart"), Timers(), Path("/d")) if "join" in f]
+    alone = arguments(old, attrs.evolve(spec, mode="restart", join=()), Timers(), Path("/d"), None)
+    assert not [flag for flag in alone if "join" in flag or "-node-c" in flag]
     for wrong in (0.004, 61.0):
         with pytest.raises(ValueError, match="heartbeat"):
             Timers(wrong)

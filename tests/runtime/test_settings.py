@@ -183,7 +183,9 @@ def test_R13_ranges_that_touch_without_overlapping_are_fine() -> None:
 
 
 def test_R13_the_gateway_and_the_node_do_not_share_a_port() -> None:
-    with pytest.raises(SettingsError, match=r"gateway\.listen: the gateway and the node listen on one port"):
+    with pytest.raises(
+        SettingsError, match=r"gateway\.listen: the node and its gateway would listen twice on one port"
+    ):
         load(None, ["gateway.listen=0.0.0.0:4001"])
     assert (
         load(None, ["gateway.listen=127.0.0.1:0", "node.listen_addresses=[/ip4/127.0.0.1/tcp/0]"]).gateway.listen.port

@@ -1,0 +1,223 @@
+"""``torpor``: what an operator asks of a running node, and tells it. Laws: whatever keeps it from answering is one line that names the cause
+and what to do, with a non-zero exit (R61); with ``--json`` the output is one JSON document, for tools.
+
+Exit codes: 0 answered; 1 the node refused; 2 no node could be asked.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from runtime import __version__
+from runtime.control import PATIENCE, SOCKET, short
+from runtime.settings import SettingsError, load
+
+Answered = Any
+"""What the node's answer holds, as JSON has it."""
+
+_SHORT: Final = 8
+"""Characters of a peer id that tell nodes apart for a person: its last ones, the first are alike in all."""
+
+
+class Unreachable(click.ClickException):
+    """No node answers."""
+
+    exit_code = 2
+
+
+class NodeRefused(click.ClickException):
+    """The node says no, and why."""
+
+    exit_code = 1
+
+
+class _Asker:
+    """Where the node is, and how its answers are shown."""
+
+    def __init__(self, data_dir: Path, *, as_json: bool) -> None:
+        self.data_dir = data_dir
+        self.as_json = as_json
+        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+    def ask(self, do: str, **arguments: str | None) -> Answered:
+        """Raises :class:`Unreachable`, :class:`NodeRefused`."""
+        said = b""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection, short(self.data_dir) as directory:
+                connection.settimeout(PATIENCE)
+                connection.connect(f"{directory}/{SOCKET}")
+                connection.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
+                while more := connection.recv(1 << 20):
+                    said += more
+        except PermissionError:
+            raise Unreachable(f"{self.data_dir / SOCKET} belongs to another user; be that user, or root") from None
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            raise Unreachable(
+                f"no node serves {self.data_dir}; start it, or name its data directory with --data-dir (or --config)"
+            ) from None
+        except OSError as error:
+            raise Unreachable(f"the node of {self.data_dir} does not answer: {error}") from None
+        answer = json.loads(said) if said else {"error": "the node ended before it answered"}
+        if "error" in answer:
+            raise NodeRefused(answer["error"])
+        return answer["ok"]
+
+    def show(self, answer: Answered, *tables: Table | str) -> None:
+        """As JSON if that is wanted, else what a person reads."""
+        if self.as_json:
+            click.echo(json.dumps(answer, indent=2))
+            return
+        for table in tables:
+            self.console.print(table, soft_wrap=isinstance(table, str), markup=False)
+
+
+asker = click.make_pass_decorator(_Asker)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar="TORPOR_DATA_DIR", help="The node's node.data_dir.")
+@click.option("--config", type=click.Path(path_type=Path), help="The node's settings, which name its data directory.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
+@click.version_option(__version__, prog_name="torpor")
+@click.pass_context
+def main(context: click.Context, data_dir: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Ask the node of this machine. Without --data-dir or --config: the one of ./data."""
+    if data_dir is None:
+        try:
+            data_dir = load(config).node.data_dir
+        except SettingsError as error:
+            raise Unreachable(str(error)) from None
+    context.obj = _Asker(data_dir.absolute(), as_json=as_json)
+
+
+def _json_too(command: Any) -> Any:
+    """``--json`` after the command's name as well as before it."""
+
+    def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        context.find_object(_Asker).as_json |= value  # type: ignore[union-attr]
+
+    return click.option("--json", is_flag=True, expose_value=False, callback=remember, help="One JSON document.")(
+        command
+    )
+
+
+@main.command()
+@_json_too
+@asker
+def status(it: _Asker) -> None:
+    """How this node is: what it hosts, whom it hears, and what is wrong."""
+    answer = it.ask("status")
+    heard = sum(peer["heard"] for peer in answer["peers"])
+    lines = _table("", "")
+    for name, text in (
+        ("node", answer["peer"]),
+        ("cluster", answer["cluster"]),
+        ("version", f"{answer['version']}, pid {answer['pid']}, rqlited {answer['rqlited']}"),
+        ("gateway", answer["gateway"]),
+        ("reached at", ", ".join(answer["addresses"]) or "(by nobody: no other node is known)"),
+        ("state", "listening" if answer["listening"] else "serving"),
+        ("nodes", f"{heard} of {len(answer['peers'])} known are heard"),
+        ("databases", f"{answer['databases']} known, {answer['hosted']} here"),
+        ("awake here", f"{answer['awake']} of at most {answer['max_databases']}"),
+    ):
+        lines.add_row(name, text)
+    it.show(answer, lines, *(f"! {text}" for text in answer["advice"]))
+
+
+@main.group(invoke_without_command=True)
+@_json_too
+@click.pass_context
+def nodes(context: click.Context) -> None:
+    """Who is known, and who is heard."""
+    if context.invoked_subcommand is not None:
+        return
+    it: _Asker = context.obj
+    answer = it.ask("nodes")
+    table = _table("node", "heard", "silent", "may coordinate", "gateway for other nodes")
+    for peer in answer:
+        silent = (
+            "this node" if peer["me"] else "never heard" if peer["silent_s"] is None else f"{peer['silent_s']:.1f} s"
+        )
+        table.add_row(peer["peer"], _yes(peer["heard"]), silent, _yes(peer["eligible"]), peer["gateway"])
+    it.show(answer, table)
+
+
+@main.command()
+@click.option("--app", help="Only this application's.")
+@_json_too
+@asker
+def databases(it: _Asker, app: str | None) -> None:
+    """All databases that this node knows of."""
+    answer = it.ask("databases", app=app)
+    table = _table("database", "phase", "here", "members", "epoch", "sealed")
+    for one in answer:
+        members = " ".join(_short(member["peer"]) for member in one["members"])
+        seal = "" if one["seal"] is None else f"at {one['seal']['applied']}"
+        table.add_row(
+            f"{one['app']}/{one['name']}", one["phase"], one["state"] or "-", members, str(one["epoch"]), seal
+        )
+    it.show(answer, table)
+
+
+@main.command()
+@click.argument("database", metavar="APP/NAME")
+@_json_too
+@asker
+def inspect(it: _Asker, database: str) -> None:
+    """One database: members, phase, epoch, seal, and why it is so."""
+    app, slash, name = database.partition("/")
+    if not slash:
+        raise click.UsageError(f"{database!r} is not APP/NAME, as torpor databases shows them")
+    answer = it.ask("inspect", app=app, name=name)
+    shown: list[Table | str] = []
+    for one in answer:
+        lines = _table("", "")
+        here = f"{one['state']}, rqlited {one['process']}" if one["state"] else "not hosted: its members know why"
+        seal = "none" if one["seal"] is None else f"epoch {one['seal']['epoch']}, index {one['seal']['applied']}"
+        for key, text in (
+            ("database", f"{one['app']}/{one['name']} ({one['internal']}), incarnation {one['incarnation']}"),
+            ("phase", one["phase"]),
+            ("here", f"{here}{', leads' if one['leader'] else ''}{', door open' if one['open'] else ''}"),
+            ("epoch", f"{one['epoch']}, promised here up to {one['promised']}"),
+            ("seal", seal),
+            ("ports", f"HTTP {one['http'] or '-'}, Raft {one['raft'] or '-'}"),
+            ("waiting", f"{one['waiting']} clients"),
+            ("error", one["error"] or "none"),
+        ):
+            lines.add_row(key, text)
+        members = _table("member", "Raft address", "node id")
+        for member in one["members"]:
+            members.add_row(member["peer"], f"{member['host']}:{member['raft']}", f"join {member['join']}")
+        why = _table("ago", "what", "because", "law")
+        for told in one["decisions"]:
+            why.add_row(f"{told['ago_s']:.1f} s", told["event"], told["because"], told["law"])
+        shown += [lines, members, why]
+    it.show(answer, *shown)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(*headings, box=box.SIMPLE_HEAD if any(headings) else None, show_header=any(headings), pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
+
+
+def _short(peer: str) -> str:
+    return "…" + peer[-_SHORT:]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+if __name__ == "__main__":
+    main()
