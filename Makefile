@@ -6,6 +6,9 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 LOCK := configs/lock
 ARGS ?=
+SEEDS ?= 2000
+FIRST ?= 1
+JOBS ?= 2
 
 # Packages come as wheels; the two pure source distributions are built by tools that are locked as well.
 INSTALL := $(UV) pip install --compile-bytecode --python $(PY) --no-deps --require-hashes --build-constraints $(LOCK)/build.txt
@@ -19,7 +22,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev rqlited run test lint types format pages fuzz bench lock dist clean distclean
+.PHONY: help install dev rqlited run test lint types format pages fuzz seeds bench lock dist clean distclean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -56,6 +59,10 @@ pages: $(VENV)/.run ## Write the generated pages of specs/ again
 
 fuzz: dev ## The property tests with the long profile (minutes; a failure prints the command that replays it)
 	HYPOTHESIS_PROFILE=long TORPOR_REQUIRE_RQLITED=1 $(PY) -m pytest -m hypothesis $(ARGS)
+
+seeds: $(VENV)/.run ## The corpus and generated clusters, as CI does (SEEDS=2000 FIRST=1 JOBS=2; failures/ gets what breaks)
+	$(PY) -m sim corpus
+	$(PY) -m sim fuzz --profile cluster --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) --coverage $(ARGS)
 
 bench: install ## Ours beside the raw floor, and the simulator's speed (ARGS=--json: one object each)
 	@$(PY) -m runtime.bench lifecycle $(ARGS)

@@ -55,6 +55,7 @@ TAGS: Final[dict[int, type]] = {
     32: messages.StandingAsk,
     33: messages.StoreMembers,
     34: messages.MembersStored,
+    35: messages.Twin,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,

@@ -82,17 +82,26 @@ def on_promise_answer(
     (asked.granted if message.granted else asked.refused).add(sender)
     asked.standings[sender] = message.standing
     members = len(hosted.record.members)
-    if len(asked.granted) >= majority(members):
+    if len(asked.granted) >= majority(members) and _others_serve(turn, hosted, asked):
         end(turn, hosted)
         if promises.next_version(turn, hosted, asked.epoch) is not None:
             won[asked.purpose](turn, hosted, asked)
         else:
             _lose(turn, hosted, asked, lost)
-    elif len(asked.refused) > members - majority(members):
+    elif len(asked.refused) > members - majority(members) or len(asked.standings) == members:
         end(turn, hosted)
-        because = f"promised up to {message.standing.promised} elsewhere"
+        because = f"{len(asked.granted)} of {members} promised it, one knows of {hosted.told}"
         turn.decide("epoch lost", hosted, because, "P1", epoch=asked.epoch)
         _lose(turn, hosted, asked, lost)
+
+
+def _others_serve(turn: Turn, hosted: Hosted, asked: PromiseRound) -> bool:
+    """Only who moves needs more than promises: the others have to be a quorum without it, since it is Raft that tells them (P42)."""
+    members = len(hosted.record.members)
+    if asked.purpose != "address" or members == 1:
+        return True
+    serving = [peer for peer in asked.granted if peer != turn.me and asked.standings[peer].ready]
+    return len(serving) >= majority(members)
 
 
 def _lose(turn: Turn, hosted: Hosted, asked: PromiseRound, lost: dict[Purpose, Callable[[Turn, Hosted], None]]) -> None:

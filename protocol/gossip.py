@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
-from protocol import digest, directory, limits, membership, rollback
+from protocol import digest, directory, limits, membership, rollback, twins
 from protocol.ids import Peer
 from protocol.inputs import Retire
 from protocol.membership import majority
@@ -48,7 +48,11 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> None:
     """Out of step, or not merged since this process began: ask, one exchange at a time with each peer. Who has no whole store
     asks by itself."""
     state = turn.state
-    if not hear(turn, sender, beat) or not beat.whole:
+    before = state.peers.get(sender)
+    if not hear(turn, sender, beat):
+        return
+    twins.watch(turn, sender, beat, before)
+    if not beat.whole:
         return
     consider(turn)
     if beat.root == digest.root(state) and not (state.listening and sender not in state.synced):
@@ -65,7 +69,6 @@ def ask(turn: Turn, peer: Peer) -> None:
     state.exchanges[peer] = Exchange(state.asks, turn.now)
     if state.listening:
         turn.send(peer, heartbeat(turn))  # it answers only whom it knows, and may not have heard this node yet
-        turn.after("listen", "", limits.SYNC_PATIENCE)
     store = (state.store, state.life, state.process, state.promised, state.trail, state.whole)
     turn.send(peer, SyncAsk(state.asks, digest.leaves(state), *store))
 
@@ -77,11 +80,22 @@ def on_echo(turn: Turn, sender: Peer, echo: Echo) -> None:
 
 
 def on_listening(turn: Turn, _key: str = "") -> None:
-    """Still listening: what was asked, or answered, may be lost."""
-    if turn.state.listening:
-        for peer in sorted(membership.joined(turn) - turn.state.synced):
-            if hears(turn, peer):
-                ask(turn, peer)
+    """Still listening: what was asked, or answered, may be lost. An operator is told whom it waits for, when that changes (F33)."""
+    state = turn.state
+    if not state.listening:
+        return
+    turn.after("listen", "", limits.SYNC_PATIENCE)
+    missing = tuple(sorted(membership.joined(turn) - state.synced))
+    for peer in missing:
+        if hears(turn, peer):
+            ask(turn, peer)
+    silent = ", ".join(peer for peer in missing if not hears(turn, peer))
+    because = "it has heard nobody of its cluster yet: see discovery.bootstrap_peers"
+    if silent:
+        because = f"the directories of a majority are not merged, and {silent} cannot be heard; retire those that are gone for good"
+    if because != state.waits and (silent or not missing):
+        state.waits = because
+        turn.decide("still listening", None, because[: limits.DETAIL], "P61")
 
 
 def on_retire(turn: Turn, order: Retire) -> None:

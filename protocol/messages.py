@@ -118,15 +118,15 @@ class Standing:
     """Direct, in answer to a question, or to whatever is stale; part of every refusal (P4): how the sender stands with this database.
 
     ``promised``: its highest promise. ``state``: of its own instance, ``absent`` when there is none and can be none. ``slept``: the
-    epoch of the sleep that it is in, 0 when awake. ``ready``: its instance has passed a strong read. ``reported``: it has told
-    the birth's coordinator so. ``record``: the newest that it has."""
+    epoch of the sleep that it is in, 0 when awake. ``ready``: its instance has passed a strong read. ``complete``: it has
+    seen all chosen voters once, or may have. ``record``: the newest that it has."""
 
     incarnation: str
     promised: int
     state: str
     slept: int = 0
     ready: bool = False
-    reported: bool = False
+    complete: bool = False
     record: Record | None = None
 
 
@@ -278,7 +278,7 @@ class Heartbeat:
     """Broadcast by every node in every health interval, and sent straight to a peer that has just connected. ``store``, ``births``,
     ``life``, ``promised``, ``trail`` and ``whole``: the sender's store, as in its row (P62); ``room``: databases that it could still take; ``root``: digest of its
     directory; ``listening``: it promises nothing yet (P61); ``joining``: those of ``known`` whose store was never whole; ``retired``: by
-    operators (P64); ``process``: drawn afresh by each process, ``twin``: another one that this one hears under its own peer id (P63);
+    operators (P64); ``process``: drawn afresh by each process, ``twin``: another one under the same peer id that peers have told it of (P63);
     ``addresses``: the multiaddrs at which it can be dialled; ``gateway``: where its gateway takes queries of other gateways (``host:port``,
     or empty), and ``fingerprint``: the SHA-256 of the certificate that this gateway shows, and that it presents when it forwards a query.
     Its size depends on the number of nodes, never of databases."""
@@ -302,6 +302,15 @@ class Heartbeat:
     joining: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
     twin: str = ""
+
+
+@frozen
+class Twin:
+    """Broadcast, meant for ``peer``: its ``process`` speaks again, after another one had begun to; it names ``twin`` as its own (P63)."""
+
+    peer: str
+    process: str
+    twin: str
 
 
 @frozen
@@ -439,6 +448,7 @@ Message = (
     | SleepReport
     | WakeIntent
     | Heartbeat
+    | Twin
     | Echo
     | Recall
     | Recalled
@@ -494,5 +504,6 @@ __all__ = [
     "SyncRecords",
     "SyncWant",
     "Told",
+    "Twin",
     "WakeIntent",
 ]

@@ -66,6 +66,7 @@ from protocol.messages import (
     SyncPage,
     SyncRecords,
     SyncWant,
+    Twin,
     WakeIntent,
 )
 from protocol.state import Config, Hosted, PromiseRound, State
@@ -86,6 +87,7 @@ _LOST: Final[dict[Purpose, Callable[[Turn, Hosted], None]]] = {"address": proces
 def _on_create_request(turn: Turn, sender: str, message: CreateRequest) -> None:
     if not turn.state.listening:  # who listens creates nothing (P61): the next candidate will be asked
         creation.on_request(turn, sender, message)
+    suspicion.enlighten(turn, message.attempt.coordinator)
     offers.on_request(turn, sender, message)
 
 
@@ -100,6 +102,13 @@ def _on_dropped(turn: Turn, sender: str, message: Dropped) -> None:
 def _on_heartbeat(turn: Turn, sender: str, message: Heartbeat) -> None:
     gossip.on_heartbeat(turn, sender, message)
     routing.on_heard(turn, sender)
+
+
+def _on_store_members(turn: Turn, sender: str, message: StoreMembers) -> None:
+    if rollback.may_promise(
+        turn, message.record.incarnation
+    ):  # it may have promised a newer epoch, and forgotten it (P6, P62)
+        learning.on_store_members(turn, sender, message)
 
 
 def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
@@ -137,7 +146,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     PromiseAsk: _on_promise_ask,
     Standing: learning.on_standing,
     StandingAsk: learning.on_standing_ask,
-    StoreMembers: learning.on_store_members,
+    StoreMembers: _on_store_members,
     MembersStored: _on_members_stored,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,
@@ -156,6 +165,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     SyncDone: gossip.on_sync_done,
     SyncWant: gossip.on_sync_want,
     SyncRecords: gossip.on_sync_records,
+    Twin: twins.on_twin,
     Echo: gossip.on_echo,
     Recall: rollback.on_recall,
     Recalled: rollback.on_recalled,
@@ -164,10 +174,7 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
 
 def _heard(turn: Turn, received: Received) -> None:
     sender, message = received.sender, received.message
-    if sender == turn.me:
-        if isinstance(message, Heartbeat):
-            twins.on_own_heartbeat(turn, message)
-    elif isinstance(message, Heartbeat) or sender in turn.state.known:
+    if sender != turn.me and (sender in turn.state.known or isinstance(message, Heartbeat)):
         _MESSAGES[type(message)](turn, sender, message)
 
 

@@ -68,8 +68,11 @@ def on_echo(turn: Turn, sender: Peer, echo: Echo) -> bool:
     state.exchanges.clear()
     state.creations.clear()
     for hosted in state.hosted.values():
-        # Whatever rests on the promises of this store is over: rounds, votes, sleeps that it coordinates.
-        hosted.round, hosted.sleep, hosted.vote = None, None, 0
+        # Whatever rests on the promises of this store is over: rounds, votes, sleeps that it coordinates; and who held its highest
+        # promise by the copy may have lost it since, this node itself included.
+        hosted.round, hosted.sleep, hosted.moving = None, None, None
+        promises.spend(turn, hosted, hosted.promise.epoch)
+        hosted.vote = 0
         state.forgotten[hosted.incarnation] = {}
         turn.write(f"forgotten/{hosted.incarnation}", Forgotten(hosted.incarnation))
     recall(turn)

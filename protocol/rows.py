@@ -69,7 +69,7 @@ class Instance:
 @frozen
 class Moved:
     """This node's replica starts on another Raft port than its group knows: until a strong read has passed there, every start
-    joins again under the same node id (P42)."""
+    joins again under the same node id, and under a promised epoch (P42, P53)."""
 
     incarnation: str
 

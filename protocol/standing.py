@@ -22,7 +22,7 @@ def of(hosted: Hosted) -> Standing:
         ABSENT if hosted.lost else hosted.state,
         hosted.sleep_epoch if hosted.state == "hibernating" else 0,
         hosted.process == "ready",
-        hosted.reported,
+        hosted.complete,
         hosted.record,
     )
 

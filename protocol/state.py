@@ -163,8 +163,11 @@ class Hosted:
     """Members that said that nothing of the database is or can be there: nothing is expected of them, and a vote for a sleep
     asks them again."""
 
-    reported: bool = False
-    """This process told the birth's coordinator that it is ready (P13)."""
+    complete: bool = False
+    """Its instance has seen all chosen voters once, or an earlier process of this node may have: others may have been told of
+    success since (P13)."""
+    joined: bool = False
+    """Its instance may be a voter: it has run long enough, or an earlier process may have made it one."""
 
     waiters: list[int] = Factory(list[int])
     discard: bool = False
@@ -264,6 +267,10 @@ class PeerView:
     fingerprint: bytes = b""
     listening: bool = False
     """It promises nothing yet (P61)."""
+    known: frozenset[Peer] = frozenset()
+    process: str = ""
+    former: str = ""
+    """The process that was heard before this one (P63)."""
 
 
 @define
@@ -282,7 +289,7 @@ class State:
     process: str = ""
     """Drawn afresh by each process (P63)."""
     twin: str = ""
-    """Another process that was heard under this node's own peer id, or empty."""
+    """Another process that peers have heard under this node's own peer id, or empty (P63)."""
     workers: set[int] = Factory(set[int])
     records: dict[str, Record] = Factory(dict[str, Record])
     by_name: dict[str, list[str]] = Factory(dict[str, list[str]])
@@ -312,6 +319,8 @@ class State:
     strangers: set[Peer] = Factory(set[Peer])
     """Nodes of other clusters that were heard, and said to be."""
     listening: bool = False
+    waits: str = ""
+    """What an operator was told last of why this node still listens."""
     synced: set[Peer] = Factory(set[Peer])
     """Nodes whose directories were merged since this process began (P61)."""
     exchanges: dict[Peer, Exchange] = Factory(dict[Peer, Exchange])

@@ -69,6 +69,14 @@ def beat(turn: Turn, _key: str = "") -> None:
     turn.after("heartbeat", "", turn.state.config.health_interval)
 
 
+def enlighten(turn: Turn, coordinator: Peer) -> None:
+    """A coordinator that knows fewer nodes than this one would count a majority too small: it is told of them first, on the same
+    stream as the answer that it is about to get (P11)."""
+    view = turn.state.peers.get(coordinator)
+    if coordinator != turn.me and (view is None or not view.known.issuperset(turn.state.nodes)):
+        turn.send(coordinator, heartbeat(turn))
+
+
 def on_connected(turn: Turn, peer: Peer) -> None:
     """A peer that has just connected hears of this node at once, not only at the next beat."""
     turn.send(peer, heartbeat(turn))
@@ -94,7 +102,13 @@ def on_heartbeat(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
     rollback.note(turn, sender, beat)
     before = turn.state.peers.get(sender)
     turn.state.peers[sender] = PeerView(
-        turn.now, frozenset(beat.heard), gateway=beat.gateway, fingerprint=beat.fingerprint, listening=beat.listening
+        turn.now,
+        frozenset(beat.heard),
+        gateway=beat.gateway,
+        fingerprint=beat.fingerprint,
+        listening=beat.listening,
+        known=frozenset(beat.known),
+        process=beat.process,
     )
     if beat.fingerprint != (before.fingerprint if before is not None else b""):
         turn.act(Believe(None, believed(turn)))

@@ -39,7 +39,7 @@ from runtime.rqlited_binary import RqlitedMissing, find_binary
 from runtime.rqlited_floor import floor_create, floor_stop, floor_wake
 from runtime.rqlited_start import Timers
 from runtime.settings import load
-from runtime.spawned import SpawnedNode, port_block, sections, spawned, write_settings
+from runtime.spawned import NodeDidNotStart, SpawnedNode, port_block, sections, spawned, write_settings
 
 HIBERNATION: Final = "300ms"
 """Short, so that each turn's database is asleep when the next turn is measured."""
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RqlitedMissing as missing:
         console.print(f"torpor: {missing}", soft_wrap=True, markup=False)
         return 2
-    except BenchFailed as failed:
+    except (BenchFailed, NodeDidNotStart) as failed:
         console.print(f"torpor: {failed}", soft_wrap=True, markup=False)
         return 1
     finally:

@@ -39,6 +39,35 @@ class Refused(Exception):
     """A request that cannot be done; one line that names the cause."""
 
 
+class Unreachable(Exception):
+    """No node answers at that data directory. One line: why, and what to do."""
+
+
+def ask(data_dir: Path, do: str, **arguments: str | None) -> Any:
+    """The other side of the socket, for programs: what the node of ``data_dir`` answers. Waits for it. Raises :class:`Refused`,
+    :class:`Unreachable`."""
+    said = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection, short(data_dir) as directory:
+            connection.settimeout(PATIENCE)
+            connection.connect(f"{directory}/{SOCKET}")
+            connection.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            while more := connection.recv(1 << 20):
+                said += more
+    except PermissionError:
+        raise Unreachable(f"{data_dir / SOCKET} belongs to another user; be that user, or root") from None
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        raise Unreachable(
+            f"no node serves {data_dir}; start it, or name its data directory with --data-dir (or --config)"
+        ) from None
+    except OSError as error:
+        raise Unreachable(f"the node of {data_dir} does not answer: {error}") from None
+    answer = json.loads(said) if said else {"error": "the node ended before it answered"}
+    if "error" in answer:
+        raise Refused(answer["error"])
+    return answer["ok"]
+
+
 class Control:
     """``engine``: looked at, never changed. ``feed``: :meth:`runtime.driver.Driver.feed`. ``about``: what the node's process adds to its
     status (version, pid, addresses). ``clock``: the driver's."""

@@ -7,7 +7,6 @@ Exit codes: 0 answered; 1 the node refused; 2 no node could be asked.
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from runtime import __version__
-from runtime.control import PATIENCE, SOCKET, short
+from runtime import __version__, control
 from runtime.settings import SettingsError, load
 
 Answered = Any
@@ -29,14 +27,10 @@ _SHORT: Final = 8
 
 
 class Unreachable(click.ClickException):
-    """No node answers."""
-
     exit_code = 2
 
 
 class NodeRefused(click.ClickException):
-    """The node says no, and why."""
-
     exit_code = 1
 
 
@@ -49,27 +43,12 @@ class _Asker:
         self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
     def ask(self, do: str, **arguments: str | None) -> Answered:
-        """Raises :class:`Unreachable`, :class:`NodeRefused`."""
-        said = b""
         try:
-            with socket.socket(socket.AF_UNIX) as connection, short(self.data_dir) as directory:
-                connection.settimeout(PATIENCE)
-                connection.connect(f"{directory}/{SOCKET}")
-                connection.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
-                while more := connection.recv(1 << 20):
-                    said += more
-        except PermissionError:
-            raise Unreachable(f"{self.data_dir / SOCKET} belongs to another user; be that user, or root") from None
-        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            raise Unreachable(
-                f"no node serves {self.data_dir}; start it, or name its data directory with --data-dir (or --config)"
-            ) from None
-        except OSError as error:
-            raise Unreachable(f"the node of {self.data_dir} does not answer: {error}") from None
-        answer = json.loads(said) if said else {"error": "the node ended before it answered"}
-        if "error" in answer:
-            raise NodeRefused(answer["error"])
-        return answer["ok"]
+            return control.ask(self.data_dir, do, **arguments)
+        except control.Refused as refused:
+            raise NodeRefused(str(refused)) from None
+        except control.Unreachable as unreachable:
+            raise Unreachable(str(unreachable)) from None
 
     def show(self, answer: Answered, *tables: Table | str) -> None:
         """As JSON if that is wanted, else what a person reads."""

@@ -49,6 +49,8 @@ def configure(settings: LoggingSettings, node_id: str = "") -> None:
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
         )
     )
+    if settings.level != "debug":
+        handler.addFilter(lambda record: record.name != "root")  # nothing of ours is so named; libp2p chats there
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old, _Handler):

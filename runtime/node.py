@@ -20,12 +20,13 @@ import trio
 from protocol.chart import TABLE, LibraryChart
 from protocol.codec import CodecError
 from runtime import identity, life, logs
+from runtime.assembly import Means
 from runtime.directories import Directories, DirectoryUnusable
 from runtime.gateway.host import GatewayFailed
 from runtime.identity import IdentityUnusable
 from runtime.ports import can_bind
 from runtime.rqlited_binary import RqlitedMissing, find_binary
-from runtime.settings import Settings, SettingsError, load
+from runtime.settings import Address, Settings, SettingsError, load
 from runtime.store import FILE, DirectoryLock, Store, StoreUnusable
 from runtime.transport.addresses import ListenTaken, settle
 
@@ -91,13 +92,18 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
             f"no cluster in {directories.data_dir}, and discovery.bootstrap_peers names no node of one: run once with --found to "
             "found a new cluster, or set node.data_dir to where its data is"
         )
-    listen = settle(settings.node.listen_addresses)
-    if new and settings.gateway.listen.port and not can_bind(*settings.gateway.listen):
-        # Looked at before founding: else the next try would find a founded cluster and refuse --found.
-        raise GatewayFailed(
-            f"the gateway cannot listen on {settings.gateway.listen}: the port is taken; stop its user, or set gateway.listen"
-        )
+    # Looked at before founding: else the next try would find a founded cluster and refuse --found.
+    listen = settle(settings.node.listen_addresses) if new else ()
+    if new:
+        for name in ("listen", "internal_listen"):
+            address: Address = getattr(settings.gateway, name)
+            if address.port and not can_bind(*address):
+                raise GatewayFailed(
+                    f"the gateway cannot listen on {address}: the port is taken; stop its user, or set gateway.{name}"
+                )
     lock = DirectoryLock(directories.data_dir)
+    # After the lock, which says plainer than a taken port that the node runs already.
+    listen = listen or settle(settings.node.listen_addresses)
     directories.prepare()
     if found:
         found_cluster(directories.data_dir)
@@ -117,7 +123,7 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
         logs.configure(settings.logging, who.peer)
         chart = LibraryChart() if library else TABLE
         try:
-            means = life.Means(settings, who, cluster, JOINED in facts, listen, store, binary, directories, chart)
+            means = Means(settings, who, cluster, JOINED in facts, listen, store, binary, directories, chart)
             trio.run(life.live, means)
         except BaseExceptionGroup as group:
             return _ended(group)

@@ -3,7 +3,7 @@ for byte (``python -m sim replay``). Laws: recording never stops the node, neith
 it, since none is in an input or an effect; the ring never grows beyond its bound.
 
 The driver's part is to make a step's bytes and to queue them (:meth:`Recorder.record`). A task writes what is queued once a second, in a
-thread; at the node's end, and before an engine's failure ends it, the rest is written at once. A killed node loses its last second, a
+thread; when the node ends, also by an engine's failure, the rest is written. A killed node loses its last second, a
 machine without power what the system had not written yet: nothing waits for an fsync. When steps had to be left out, the next segment
 says that it follows none.
 """
@@ -33,13 +33,14 @@ DIRECTORY: Final = "recorder"
 """In the data directory."""
 FLUSH_EVERY: Final = 1.0
 """Seconds: what a killed node may lose."""
+LAST_FLUSH: Final = 2.0
+"""Seconds that the end of a node waits for a disk that hangs."""
 WAITING: Final = 32 << 20
 """Bytes that may wait for a disk that hangs; then steps are left out."""
 FILES: Final = 1_000
 """Segments kept, however small they are: a node that is restarted again and again makes one each time."""
 PAUSE: Final = 60_000_000
 """Microseconds until recording is tried again after it failed."""
-_NEVER: Final = 1 << 63
 
 log = structlog.stdlib.get_logger("recorder")
 
@@ -61,8 +62,7 @@ class Ring:
         """Set by a thread that could not write: nothing is written until :meth:`forgive`."""
 
     def prepare(self) -> int:
-        """Make the directory, look at what earlier processes left; gives the newest number, or 0. Raises OSError."""
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        """Look at what earlier processes left; gives the newest number, or 0. Touches nothing."""
         found = [(int(path.stem), path.stat().st_size) for path in self._directory.glob("*.rec") if path.stem.isdigit()]
         self._sizes = dict(sorted(found))
         return max(self._sizes, default=0)
@@ -99,6 +99,7 @@ class Ring:
     def _write(self, number: int, data: bytes) -> None:
         if self._descriptor < 0 or self._number != number:
             self.close()
+            self._directory.mkdir(mode=0o700, exist_ok=True)
             self._make_room(len(data), FILES - 1)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
             self._descriptor, self._number = os.open(self.path(number), flags, 0o600), number
@@ -153,14 +154,8 @@ class Recorder:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Record while this lasts, which begins before the engine's first step. A directory that cannot be used is a warning."""
-        try:
-            self._number = self._ring.prepare()
-        except OSError as error:
-            log.warning("flight recorder is off", because=str(error))
-            self._resume_at = _NEVER
-            yield
-            return
+        """Record while this lasts, which begins before the engine's first step. Nothing is touched before that step was."""
+        self._number = self._ring.prepare()
         self._begin(follows=0)
         try:
             async with trio.open_nursery() as nursery:
@@ -168,17 +163,22 @@ class Recorder:
                 yield
                 nursery.cancel_scope.cancel()
         finally:
-            self.flush()
-            self._ring.close()
+            self._give()
+            with trio.move_on_after(LAST_FLUSH, shield=True) as patience:
+                await trio.to_thread.run_sync(self._ring.drain, abandon_on_cancel=True)
+            if patience.cancelled_caught:
+                log.warning("flight recorder lost its end", because=f"the disk took nothing within {LAST_FLUSH:g} s")
+            else:
+                self._ring.close()
             if self._ring.failure is not None:
                 self._stop(str(self._ring.failure))
-            each = round(self.spent / max(1, self.steps) / 1e3, 1)
-            left_out, written = self.left_out, self._ring.written
-            log.info("recorded", steps=self.steps, left_out=left_out, bytes=written, us_a_step=each)
+            if self.steps:
+                each = round(self.spent / self.steps / 1e3, 1)
+                left_out, written = self.left_out, self._ring.written
+                log.info("recorded", steps=self.steps, left_out=left_out, bytes=written, us_a_step=each)
 
     def record(self, given: Input, outcome: Effects | Exception) -> None:
-        """One step of the engine, just after it. Never waits for the disk, unless the step raised: then all is written at once,
-        since the process ends."""
+        """One step of the engine, just after it. Never waits for the disk."""
         began = time.perf_counter_ns()
         if self._ring.failure is not None:
             self._stop(str(self._ring.failure))
@@ -187,23 +187,23 @@ class Recorder:
             if self._clock() >= self._resume_at and not isinstance(outcome, Exception):
                 self._begin(follows=0)
             return
-        self._append(self._writer.step(given, outcome))
+        if not self._append(self._writer.step(given, outcome)):
+            self.left_out += 1
+            return
         self.steps += 1
-        if isinstance(outcome, Exception):
-            self.flush()
-        elif self._size >= self._limit:
+        if self._size >= self._limit and not isinstance(outcome, Exception):
             self._begin(follows=self._number)
         self.spent += time.perf_counter_ns() - began
 
     def flush(self) -> None:
-        """Write everything now."""
+        """Write everything now, however long the disk takes."""
         self._give()
         self._ring.drain()
 
     async def _now_and_then(self) -> None:
         while True:
             self._give()
-            await trio.to_thread.run_sync(self._ring.drain)
+            await trio.to_thread.run_sync(self._ring.drain, abandon_on_cancel=True)
             await trio.sleep(FLUSH_EVERY)
 
     def _begin(self, *, follows: int) -> None:
@@ -212,7 +212,7 @@ class Recorder:
         self._limit = min(max(self._segment_bytes, 2 * len(state)), self._most // 2)
         if 2 * len(state) > self._limit:
             self._stop(
-                f"the engine's state has {len(state)} bytes: set recorder.segments to {16 * len(state) // self._segment_bytes}"
+                f"the engine's state has {len(state)} bytes: set recorder.segments to {8 * len(state) // self._segment_bytes + 1}"
             )
             return
         self._give()
@@ -221,17 +221,21 @@ class Recorder:
         header = recording.Header(recording.SHAPE, self._version, time.time_ns() // 1_000, self._clock(), follows)
         self._append(self._writer.begin(header, state))
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> bool:
+        """Whether it will be written, if the disk lets it."""
+        if len(data) > self._most // 2:
+            self._give()
+            self._stop(f"one step has {len(data)} bytes")
+            return False
         self._queue.append(data)
         self._queued += len(data)
         self._size += len(data)
-        if len(data) > self._most // 2:
-            self._stop(f"one step has {len(data)} bytes")
-        elif self._queued - self._ring.written > WAITING:
+        if self._queued - self._ring.written > WAITING:
             self._stop(f"{self._queued - self._ring.written} bytes wait for the disk")
+        return self._writer is not None
 
     def _give(self) -> None:
-        if self._queue:
+        if self._queue and self.steps:  # a node that will not start leaves nothing behind
             self._ring.give(self._number, b"".join(self._queue))
             self._queue.clear()
 

@@ -32,6 +32,8 @@ JOIN_WITHIN: Final = 10.0
 """Seconds of a start that joins, the wait for the TLS identity included: a joiner never tries for ever (P52)."""
 KEY_WITHIN: Final = 5.0
 """Seconds in which another member has to give the TLS identity: half of what a joiner has in all."""
+QUORUM_WITHIN: Final = 3.0
+"""Seconds in which a quorum of the others has to listen, before a changed address is told to them."""
 
 _INHERITED: Final = ("PATH", "HOME", "TMPDIR", "LANG", "TZ")
 """rqlited gets these of our environment and no more: secrets of the node are none of its business."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from attrs import evolve
 
 from protocol.recording import RecordingError
-from sim import bench, cluster, coverage, fuzz, loader, play, replay, sweep, tale, workers, writer
+from sim import bench, cluster, coverage, fuzz, loader, play, replay, shrink, sweep, tale, twice, workers, writer
 from sim.explore import command
 from sim.scenario import MOST_NODES
 from sim.trace import first_divergence
@@ -125,6 +125,45 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     return 1 if found.failures else 0
 
 
+def _corpus(_arguments: argparse.Namespace) -> int:
+    kept = sorted((*loader.SCENARIOS.glob("*.yaml"), *loader.CORPUS.glob("*.yaml")))
+    failures = 0
+    for path in kept:
+        outcome = play.play(loader.load(path))
+        if not outcome.held:
+            failures += 1
+            found = outcome.broken or next(str(finding) for finding in outcome.findings if not finding.held)
+            print(f"{path.stem}: {found}\n  replay: python -m sim scenario {path.stem}", flush=True)
+    print(f"{len(kept)} kept scenarios, {failures} failures")
+    return 1 if failures else 0
+
+
+def _same(arguments: argparse.Namespace) -> int:
+    try:
+        path = loader.find(arguments.name)
+        loader.load(path)
+    except loader.ScenarioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    parting = twice.parting(path)
+    print(parting or "both processes played the same, to the byte")
+    return 1 if parting else 0
+
+
+def _shrink(arguments: argparse.Namespace) -> int:
+    try:
+        path = loader.find(arguments.name)
+        smaller = shrink.shrink(loader.load(path), lambda text: print(text, flush=True), arguments.plays)
+    except (loader.ScenarioError, shrink.NothingToShrink) as error:
+        print(error, file=sys.stderr)
+        return 2
+    target = Path(arguments.save) if arguments.save else path.with_suffix(".small.yaml")
+    target.write_text(writer.dumps(smaller), encoding="utf-8")
+    print(writer.dumps(smaller), end="")
+    print(f"replay: python -m sim scenario {target}")
+    return 0
+
+
 def _sweep(arguments: argparse.Namespace) -> int:
     try:
         scenario = loader.load(loader.find(arguments.name))
@@ -207,6 +246,17 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--save", metavar="DIR", default="failures", help="where failing scenarios go (failures/)")
     many.set_defaults(run=_fuzz)
 
+    kept = commands.add_parser(
+        "corpus", help="play every scenario that is kept: the stories, and what searches have found"
+    )
+    kept.set_defaults(run=_corpus)
+
+    small = commands.add_parser("shrink", help="make a failing scenario as small as it still fails in the same way")
+    small.add_argument("name", help="as for scenario")
+    small.add_argument("--plays", type=_positive, default=shrink.PLAYS, help=f"runs it may take ({shrink.PLAYS})")
+    small.add_argument("--save", metavar="FILE", help="where it goes (NAME.small.yaml beside the file)")
+    small.set_defaults(run=_shrink)
+
     every = commands.add_parser("sweep", help="kill rqlited, worker and node at each effect of a scenario")
     every.add_argument("name", help="as for scenario")
     every.add_argument("--save", metavar="DIR", default=".", help="where a failing scenario's YAML goes (.)")
@@ -228,6 +278,10 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--json", action="store_true")
     speed.add_argument("--seed", type=int, default=1)
     speed.set_defaults(run=_bench)
+
+    same = commands.add_parser("same", help="play a scenario in two processes, and show the first event that differs")
+    same.add_argument("name", help="as for scenario")
+    same.set_defaults(run=_same)
 
     diff = commands.add_parser("diff", help="show where two traces part")
     diff.add_argument("left")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import codec, digest, invariants
 from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash, Write
+from protocol.records import Record
 from protocol.rows import EpochPromise, NamePromise
 from sim.laws import Violation
 
@@ -33,6 +34,8 @@ class Checks:
         """(machine, incarnation) → the highest epoch ever made durable there."""
         self._named: dict[tuple[str, str], tuple[int, str]] = {}
 
+        self._writers: dict[tuple[str, int, int], str] = {}
+        """(incarnation, generation, epoch) → the store id that wrote records under it, anywhere."""
         self._founded: set[str] = set()
 
     # After a step, and after its commit.
@@ -51,6 +54,10 @@ class Checks:
                 row = codec.decode_row(write.value)
                 assert isinstance(row, NamePromise)
                 self._name(machine, row)
+            elif write.key.startswith("record/"):
+                row = codec.decode_row(write.value)
+                assert isinstance(row, Record)
+                self._record(row)
 
     def stepped(self, machine: Machine, wanted: Effects) -> None:
         """Nothing that a step touched is unsound."""
@@ -75,6 +82,15 @@ class Checks:
         if before is not None and row.attempt < before:
             raise Violation("P10", f"{machine.name} promised {row.internal} to {before} and now to {row.attempt}")
         self._named[key] = row.attempt
+
+    def _record(self, row: Record) -> None:
+        """One writer for each epoch, whoever stores what it wrote: two would make versions that nothing orders."""
+        version = row.version
+        writer = self._writers.setdefault((row.incarnation, version.generation, version.epoch), version.writer)
+        if writer != version.writer:
+            raise Violation(
+                "P5", f"epoch {version.epoch} of {row.incarnation} has two writers: {writer}, {version.writer}"
+            )
 
     def wiped(self, machine: Machine) -> None:
         """What this machine promised is gone with its disk: P61 sees to it that the rest is enough."""

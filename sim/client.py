@@ -104,7 +104,7 @@ class Client:
             if query.value:
                 history.acknowledge(query.value, now)
             else:
-                history.saw(rows, count, query.begun)
+                history.saw(rows, count, query.begun, now if query.strong else None)
             if waited < NOTABLE:
                 return
         else:

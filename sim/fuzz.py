@@ -13,6 +13,7 @@ from typing import Final
 from attrs import Factory, define
 
 from sim import cluster, generate, workers, writer
+from sim.laws import place
 from sim.play import play
 from sim.scenario import Scenario
 from sim.workers import Verdict
@@ -121,7 +122,7 @@ def _replay(verdict: Verdict, chosen: Chosen, save: Path) -> str:
     try:
         text = writer.dumps(chosen(verdict.seed))
     except Exception as error:  # noqa: BLE001 (a generator that fails has no scenario to keep: its seed is all there is)
-        return f"{told}\n  no scenario: {type(error).__name__}: {error} [{workers.place(error)}]"
+        return f"{told}\n  no scenario: {type(error).__name__}: {error} [{place(error)}]"
     save.mkdir(parents=True, exist_ok=True)
     path = save / f"seed-{verdict.seed}.yaml"
     path.write_text(text, encoding="utf-8")

@@ -1,12 +1,16 @@
 """What clients were told, and whether it stayed true. The laws kept here: every acknowledged write is in every read that began
-after its acknowledgement, and once only; a read never shows what was never written (F41, F86).
+after its acknowledgement, and once only; a read never shows what was never written (F41, F86); a strong read shows everything, in
+the same order, that any strong read showed which ended before it began.
+
+Together that is linearizability of writes and strong reads, for a table that only grows by unique rows (as in Wing and Gong, 1993, where
+each value names its write): the rows' order is the order of writes, and each read stands right after the last one that it shows.
 
 Reads hand over a list that only grows, and how much of it they saw, so each row is looked at once and not once for each read.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 
 from sim.laws import Violation
@@ -38,13 +42,16 @@ class History:
         self._high: list[tuple[int, int]] = []
         """(acknowledged at, highest row of all acknowledged until then), growing in both: what an older read must hold."""
 
+        self._shown: list[tuple[int, int]] = []
+        """(a strong read ended at, how many rows any had shown by then), growing in both: what a later one must show at least."""
+
     def acknowledge(self, value: int, now: int) -> None:
         """A client was told that its write is there: from now on it has to be."""
         self.acknowledged += 1
         self._due.append((now, value))
 
-    def saw(self, rows: list[int], count: int, begun: int) -> None:
-        """A read that began at ``begun`` saw the first ``count`` of ``rows``."""
+    def saw(self, rows: list[int], count: int, begun: int, ended: int | None = None) -> None:
+        """A read that began at ``begun`` saw the first ``count`` of ``rows``. ``ended``: when, if it was a strong one."""
         if rows is not self._rows:
             self._another_table(rows)
         if count > self._checked:
@@ -60,6 +67,20 @@ class History:
                 self._high.append((at, row))
         if self._high and count <= self._high[-1][1]:
             self._older_read(count, begun)
+        if ended is not None:
+            self._strong_read(count, begun, ended)
+
+    def _strong_read(self, count: int, begun: int, ended: int) -> None:
+        shown = self._shown
+        known = bisect_left(shown, (begun, 0))
+        if known and shown[known - 1][1] > count:
+            at, rows = shown[known - 1]
+            raise Violation(
+                "F41",
+                f"{self.database}: a strong read begun at {begun} µs shows {count} rows, one ended at {at} µs {rows}",
+            )
+        if not shown or count > shown[-1][1]:
+            shown.append((ended, count))
 
     def _look_at(self, count: int) -> None:
         rows, where, sent = self._rows, self._where, self.sent
@@ -73,7 +94,14 @@ class History:
         self._checked = count
 
     def _another_table(self, rows: list[int]) -> None:
-        """The table was rebuilt from other files: everything acknowledged so far has to be in it again."""
+        """The table was rebuilt from other files: everything acknowledged so far has to be in it again, and what strong reads
+        have shown stands in the same order."""
+        if self._shown:
+            common = min(self._shown[-1][1], len(rows))
+            if rows[:common] != self._rows[:common]:
+                raise Violation(
+                    "F41", f"{self.database}: the first {common} rows are not those that a strong read showed"
+                )
         self._due = deque([*self._confirmed, *self._due])
         self._confirmed.clear()
         self._rows, self._checked, self._where, self._high = rows, 0, {}, []

@@ -64,7 +64,7 @@ class Hops:
         self._chance = worker.machine.streams["hops"]
         self._known: dict[Database, Known] = {}
         self._avoided: dict[str, int] = {}
-        """Until when a peer's gateway is tried last: it could not be connected to."""
+        """Until when a peer's gateway is tried last: it could not be connected to, or it failed."""
         self._away: dict[Query, Errand] = {}
 
     def learn(self, database: Database, hops: tuple[effects.Hop, ...]) -> None:
@@ -101,8 +101,11 @@ class Hops:
         self._schedule.at(query.begun + timings.QUERY_TIMEOUT, self._worker.do, self._expire, errand)
 
     def _refused(self, query: Query, hops: tuple[effects.Hop, ...]) -> None:
-        self._avoided[hops[0].peer] = self._schedule.now + timings.HOP_AVOID
+        self._avoid(hops[0].peer)
         self._try(query, hops[1:])
+
+    def _avoid(self, peer: str) -> None:
+        self._avoided[peer] = self._schedule.now + timings.HOP_AVOID
 
     def _arrive(self, errand: Errand, worker: Worker) -> None:
         if not self._linked(errand.member):
@@ -140,6 +143,7 @@ class Hops:
         else:
             if verdict != "ok":
                 self._known.pop(query.database, None)
+                self._avoid(errand.member.name)
             self._schedule.after(between(self._chance, timings.TO_GATEWAY), query.end, verdict, detail, rows, count)
 
     def _expire(self, errand: Errand) -> None:

@@ -18,7 +18,8 @@ from sim import moments
 from sim.scenario import ALL, MOST_NODES, VERBS, Expect, Fault, Machines, Moment, Scenario, Traffic
 
 SCENARIOS: Final = Path(__file__).resolve().parent.parent / "configs" / "scenarios"
-"""Where a bare name is looked up, wherever the command is run."""
+CORPUS: Final = SCENARIOS.parent / "corpus"
+"""What searches have found, kept: a bare name is looked up in these two, wherever the command is run."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m)")
 _UNITS: Final = {"us": 1, "ms": MILLISECOND, "s": SECOND, "m": 60 * SECOND}
@@ -37,9 +38,9 @@ class _Bad(Exception):
 
 
 def find(name: str) -> Path:
-    """The file of a scenario: a path as it is, a bare name in ``configs/scenarios``. Raises ScenarioError."""
+    """The file of a scenario: a path as it is, a bare name in ``configs/scenarios`` or ``configs/corpus``. Raises ScenarioError."""
     given = Path(name)
-    for path in (given, SCENARIOS / name, SCENARIOS / f"{name}.yaml"):
+    for path in (given, SCENARIOS / name, SCENARIOS / f"{name}.yaml", CORPUS / f"{name}.yaml"):
         if path.is_file():
             return path
     known = ", ".join(sorted(path.stem for path in SCENARIOS.glob("*.yaml")))
@@ -257,6 +258,8 @@ def _fault(node: yaml.Node) -> Fault:
     verbs = [verb for verb in VERBS if verb in found]
     if len(verbs) != 1 or "at" not in found:
         raise _Bad(node, f"a fault needs `at` and one of {', '.join(VERBS)}")
+    if verbs == ["clone"] and "source" not in found:
+        raise _Bad(node, "a clone needs the `source`: the node whose store is copied")
     if "for" in found:
         found["lasts"] = found.pop("for")
     return Fault(verbs[0], found.pop(verbs[0]), **found)

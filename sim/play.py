@@ -19,14 +19,13 @@ from sim import rest
 from sim.coverage import Counted
 from sim.expect import Expectations, Finding
 from sim.faults import Faults
-from sim.laws import Violation
+from sim.laws import Violation, place
 from sim.machine import Settings
 from sim.query import Query
 from sim.scenario import Machines, Scenario
 from sim.streams import Streams
 from sim.timings import QUERY_TIMEOUT
 from sim.trace import Trace
-from sim.workers import place
 from sim.workload import Workload
 from sim.world import Told, World
 
@@ -181,8 +180,6 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
         if probe.verdict != "ok" and not probe.detail.startswith(FULL):
             raise Violation("liveness", f"{whose} answers a strong read of a healed world with: {probe.detail}")
     timeout = scenario.machines.hibernation_timeout
-    if any(fault.verb == "wipe" for fault in scenario.faults):
-        timeout = 0  # a member that lost its copy can never vote for a sleep (P31): it has to be replaced first
     if timeout:
         rounds = 3 if scenario.machines.count else 1  # a sleep that a late message vetoed is tried again
         _run(world, world.schedule.now + rounds * (2 * timeout + DRAIN_WINDOW + SNAPSHOT_WINDOW), rest.asleep)

@@ -94,15 +94,14 @@ class Replay:
                 parting = [line for line in parting if not line.startswith(" ")]
                 heading = f"{before[0].name} does not lead to the state with which {path.name} begins:"
                 raise Diverged("\n".join([heading, *parting]))
-        else:
-            self._began = header.clock
-            begins = (
-                f"goes on from {header.follows:06d}{SUFFIX}, which is not here"
-                if header.follows
-                else "a process begins"
-            )
-            self.tell(f"{path.name}: torpor {header.version}, {_date(header.wall)}, {begins}")
         self._node = recording.restored(segment.state, CHARTS[self.engine])
+        if not continues:
+            self._began = header.clock
+            if header.follows:
+                begins = f"goes on from {header.follows:06d}{SUFFIX}, which is not here"
+            else:
+                begins = "goes on after steps that were left out" if self._node.state.store else "a process begins"
+            self.tell(f"{path.name}: torpor {header.version}, {_date(header.wall)}, {begins}")
         self._last = path, segment
         self.segments += 1
 

@@ -20,7 +20,7 @@ LATE: Final = 1 * SECOND
 
 
 def settled(world: World) -> bool:
-    """All nodes are up and done listening, hear each other, know the same, and have nothing under way."""
+    """All nodes are up with their gateways and done listening, hear each other, know the same, and have nothing under way."""
     return all(_settled(cluster) for cluster in world.clusters.values())
 
 
@@ -44,11 +44,19 @@ def _settled(cluster: list[Machine]) -> bool:
     states = _states(cluster)
     if len(states) < len(cluster) or not _same(cluster):
         return False
+    if not all(machine.accepting and _led(machine) for machine in cluster):
+        return False
     names = frozenset(machine.name for machine in cluster)
     return all(
         _hears_all(state, machine.clock(), names) and _calm(state)
         for state, machine in zip(states, cluster, strict=True)
     )
+
+
+def _led(machine: Machine) -> bool:
+    """Each rqlited on it has a leader, or is one."""
+    running = machine.processes.values()
+    return all(one.group is not None and one.group.leader_of(one) is not None for one in running)
 
 
 def _hears_all(state: State, now: int, names: frozenset[str]) -> bool:

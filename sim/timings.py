@@ -69,7 +69,7 @@ HOP: Final[Range] = (300, 900)
 HOP_CONNECT: Final = 2 * SECOND
 """How long a gateway tries to connect to another node's that does not answer at all."""
 HOP_AVOID: Final = 5 * SECOND
-"""How long a gateway that could not be connected to is tried last."""
+"""How long a gateway that could not be connected to, or failed, is tried last."""
 ROUTE_TTL: Final = 5 * SECOND
 """How long a gateway worker sends queries where its node said, before it asks again."""
 CONNECT: Final[Range] = (20 * MILLISECOND, 200 * MILLISECOND)

@@ -9,15 +9,15 @@ import gc
 import multiprocessing
 import signal
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Final, cast
 
 from attrs import Factory, define, frozen
+
+from sim.laws import place
 
 PATIENCE: Final = 300.0
 """Seconds without a verdict after which a process is killed: a seed takes a tenth of one."""
@@ -43,12 +43,6 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def place(error: BaseException) -> str:
-    """Where an exception was raised: file and line."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno}"
-
-
 def _judged(judge: Judge, seed: int) -> Verdict:
     try:
         return judge(seed)
@@ -56,8 +50,11 @@ def _judged(judge: Judge, seed: int) -> Verdict:
         return Verdict(seed, f"the simulator itself failed: {type(error).__name__}: {error} [{place(error)}]")
 
 
-def _work(pipe: Connection, judge: Judge) -> None:
-    """One process: judge what comes, until nothing comes any more."""
+def _work(pipe: Connection, judge: Judge, inherited: list[Connection]) -> None:
+    """One process: judge what comes, until nothing comes any more. ``inherited``: the parent's ends of all pipes, which a fork has
+    copied: while anybody holds one, the end of the parent is not seen."""
+    for other in inherited:
+        other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
     calm_collector()
     try:
@@ -79,15 +76,14 @@ class _Worker:
 
 def judged(judge: Judge, seeds: range, jobs: int, patience: float = PATIENCE) -> Generator[Verdict]:
     """The verdicts of all seeds, in the order in which they are reached. Closing the iterator ends the processes."""
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a fork would inherit the other workers' pipes and never see their end
+    context = multiprocessing.get_context("fork")
     waiting = deque(seeds)
     workers: list[_Worker] = []
 
     def start() -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, judge), daemon=True)
+        inherited = [ours, *(worker.pipe for worker in workers)]
+        process = context.Process(target=_work, args=(theirs, judge, inherited), daemon=True)
         process.start()
         theirs.close()
         workers.append(_Worker(process, ours))

@@ -50,6 +50,8 @@ def on_boot(turn: Turn, boot: Boot) -> None:
     if state.forgotten:
         rollback.recall(turn)
     suspicion.beat(turn)
+    if state.listening:
+        turn.after("listen", "", limits.SYNC_PATIENCE)
 
 
 def _know_itself(turn: Turn, found: list[Identity], founds: bool) -> None:
@@ -97,7 +99,7 @@ def _resume(
                 Dropped(record.incarnation)
             )  # nobody but this node could have told of success, and it did not
         elif record.phase == "creating":
-            hosted.reported = True  # the process before may have; others may have been told of success since
+            hosted.complete = hosted.joined = True  # the process before may have seen to it
             process.begin(turn, hosted)
             turn.after("takeover", record.incarnation, limits.TAKEOVER)
     for incarnation, instance in instances.items():

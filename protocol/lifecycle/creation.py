@@ -9,6 +9,7 @@ from attrs import evolve
 from protocol import coordination, directory, limits, placement, promises
 from protocol.effects import Problem
 from protocol.ids import DatabaseName, Dot, Peer, derived, incarnation_id
+from protocol.lifecycle import process
 from protocol.lifecycle.orders import Subject, complain
 from protocol.membership import majority
 from protocol.messages import (
@@ -273,14 +274,14 @@ def on_report(turn: Turn, sender: Peer, message: Report) -> None:
     record = turn.state.records.get(birth.incarnation)
     if record is None or record.version.epoch > 1:
         _end(turn, creation)  # a member looks after it by now
-    elif ready >= {member.peer for member in birth.members}:
+    elif len(ready) >= majority(len(birth.members)):
         _end(turn, creation)
         version = Version(0, 1, record.version.sequence + 1, turn.state.store)
         turn.broadcast(RecordNews(record.at(version, "active")))
         turn.decide(
             "database created",
             None,
-            "the Raft configuration equals the chosen voters and each passed a strong read",
+            "the Raft configuration equals the chosen voters and a majority of them passed a strong read",
             "P13",
             database=creation.internal,
             creation_ms=(turn.now - creation.begun) // limits.MILLISECOND,
@@ -318,7 +319,7 @@ def on_creation_deadline(turn: Turn, internal: str) -> None:
         detail += f": {creation.failure.cause}: {creation.failure.detail}"
     _fail(turn, creation, "create-timeout", detail)
     hosted = turn.state.hosted.get(creation.birth.incarnation) if creation.birth else None
-    if hosted is not None and not hosted.reported:
+    if hosted is not None and not hosted.complete:
         complain(hosted, "create-timeout", detail)
         coordination.seek(turn, hosted, "create")
 
@@ -345,23 +346,28 @@ def on_takeover(turn: Turn, incarnation: str) -> None:
         return
     rank = coordination.rank(turn, hosted)
     turn.after("takeover", incarnation, limits.COORDINATOR_PATIENCE + rank * limits.ACTIVATE_PATIENCE)
-    failed = hosted.process == "none" and not hosted.reported
+    failed = hosted.process == "none" and not hosted.complete
     if failed or (rank == 0 and hosted.internal not in turn.state.creations):
         coordination.seek(turn, hosted, "create")
 
 
 def take_over(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
-    """The members have promised: finish the birth where all are voters. Where this member never reported, the birth's own
-    coordinator can never have acknowledged it, since it needs every member's report, and this one has promised above:
-    then, and only then, it is dropped (F8, F15)."""
+    """The members have promised: finish the birth where all are voters. It is dropped only where nobody can have acknowledged it, nor
+    ever will: a majority, which has promised above by now, knows of no success, and either this member was never a voter, or
+    none of that majority has ever seen all of them, so that no majority can have reported it (F8, F15, P12)."""
     if hosted.state != "creating":
         return
+    told = [asked.standings[peer] for peer in asked.granted]
+    if any(one.record is not None and one.record.phase != "creating" for one in told):
+        return  # it was finished; the record that came with the promise is taken in next
     if Subject(turn, hosted).voters_match and hosted.process == "ready":
         record = promises.next_record(turn, hosted, asked.epoch, "active")
         if record is not None:
             turn.decide("birth finished", hosted, "its coordinator is silent, all its members are voters", "P13")
             turn.broadcast(RecordNews(record))
-    elif not hosted.reported:
-        because = hosted.error or "its coordinator is silent, and this member never reported"
+    elif not hosted.joined or not any(one.complete for one in told):
+        because = hosted.error or "its coordinator is silent, and no majority was ever complete"
         turn.decide("birth abandoned", hosted, because, "P12")
         turn.broadcast(Dropped(hosted.incarnation))
+    elif hosted.process == "none":
+        process.again_later(turn, hosted)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from protocol import directory, standing
 from protocol.chart import nothing_newer_promised
 from protocol.ids import Peer
-from protocol.lifecycle import offers, serving, sleep, wake
-from protocol.lifecycle.orders import Subject, fire
+from protocol.lifecycle import offers, process, serving, sleep, wake
+from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.messages import (
     CreateConfirm,
     MembersStored,
@@ -48,7 +48,8 @@ def _follow(turn: Turn, hosted: Hosted, before: Record) -> None:
     """This member does what its database's record says by now, unless it has promised a newer epoch itself."""
     record = hosted.record
     if record.phase == "active" and hosted.state == "creating":
-        fire(turn, hosted, "acknowledged")
+        if not fire(turn, hosted, "acknowledged"):
+            _born_without(turn, hosted)
     elif record.phase == "active" and hosted.state == "hibernating":
         if record.version.epoch > (hosted.stopping or before.version.epoch):
             hosted.stopping = hosted.stopping or before.version.epoch
@@ -62,6 +63,20 @@ def _follow(turn: Turn, hosted: Hosted, before: Record) -> None:
             turn.decide("asleep after the others", hosted, f"it sleeps since epoch {record.version.epoch}", "P33")
         elif before.version != record.version:
             wake.insist(turn, hosted)
+
+
+def _born_without(turn: Turn, hosted: Hosted) -> None:
+    """The birth was finished while nothing runs here. All its members were voters once: one whose process died starts again; one
+    that has started nothing has lost its disk since, and the database with it: it hosts nothing (P54)."""
+    if hosted.process != "none":
+        return
+    if hosted.run or hosted.joined:
+        process.again_later(turn, hosted)
+        return
+    complain(hosted, "not-a-member", "this node lost its replica")
+    Subject(turn, hosted).refuse_waiters()
+    turn.decide("replica lost", hosted, "the database was born with it, and nothing of it is here", "P54")
+    process.bury(turn, hosted)
 
 
 def on_store_members(turn: Turn, sender: Peer, message: StoreMembers) -> None:

@@ -110,7 +110,7 @@ def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:
     """The chosen members start: the founder founds, the others join; everyone else's lease ends (F2)."""
     birth = message.record.birth
     here = turn.state.hosted.get(birth.incarnation)
-    if here is not None and here.reported:
+    if here is not None and here.complete:
         report_ready(turn, here)  # the confirm was repeated: the report was lost (F7)
         return
     # A confirm that comes late ends no offer that was made to a later attempt since (F2, F5).
@@ -152,20 +152,25 @@ def report_ready(turn: Turn, hosted: Hosted) -> None:
     coordinator = hosted.record.birth.attempt.coordinator
     if not holds(hosted, 1, coordinator):
         return
-    hosted.reported = True
     turn.send(coordinator, Report(hosted.incarnation, 1, "ready", hosted.voters, hosted.leader))
 
 
+UNSTARTED = ("port_taken", "binary_missing", "data_missing")
+"""Ends of a start that cannot have joined anything: it has not bound its ports, or had no Raft state to begin with."""
+
+
 def report_failed(turn: Turn, hosted: Hosted, cause: str, detail: str) -> None:
-    """As a chosen member whose start failed: tell the coordinator why, and see to the birth's end. Nobody else may drop it:
-    others may have finished it, unless this member never reported and the members promise it the next epoch."""
+    """As a chosen member whose start failed: tell the coordinator why, and see to the birth's end. Nobody else may drop it: others
+    may have finished it, unless this member was never a voter, or a majority has never seen all of them."""
     complain(hosted, "instance-failed", f"{cause}: {detail}")
-    hosted.reported = hosted.reported and cause != "data_missing"  # what never had data was never ready
+    if cause == "data_missing":
+        hosted.complete = hosted.joined = False  # what never had data was never ready
+    hosted.joined = hosted.joined or cause not in UNSTARTED
     turn.send(
         hosted.record.birth.attempt.coordinator,
         Report(hosted.incarnation, 1, "failed", cause=cause, detail=detail[: limits.DETAIL]),
     )
-    if hosted.reported:
+    if hosted.complete:
         process.again_later(turn, hosted)
     elif coordination.rank(turn, hosted) == 0:
         coordination.seek(turn, hosted, "create")

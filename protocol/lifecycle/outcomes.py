@@ -63,8 +63,11 @@ def on_ready(turn: Turn, ready: InstanceReady) -> None:
 
 
 def _look_at_voters(turn: Turn, hosted: Hosted) -> None:
-    """P13: report until the Raft configuration equals the chosen voters."""
-    if Subject(turn, hosted).voters_match:
+    """P13: look until the Raft configuration equals the chosen voters, and report it. It only grows while a database is born: as long
+    as it is another one, it has never been complete."""
+    hosted.joined = True
+    hosted.complete = Subject(turn, hosted).voters_match
+    if hosted.complete:
         offers.report_ready(turn, hosted)
         if hosted.record.phase == "active":
             fire(turn, hosted, "acknowledged")

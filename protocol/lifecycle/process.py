@@ -65,14 +65,16 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
     member = _own(turn, hosted)
     changed = (http, raft) != (hosted.http, hosted.raft)
     hosted.http, hosted.raft = http, raft
-    if member.raft == raft:
+    if member.raft == raft and not hosted.moved:
         if changed:
             _write_ports(turn, hosted)
-        launch(turn, hosted, "restart", join=_others(turn, hosted) if hosted.moved else ())
+        launch(turn, hosted, "restart")
     elif len(hosted.record.members) == 2:
         try_again(turn, hosted, f"its Raft port {member.raft} is taken, and one of two members cannot get another")
     else:
         because = f"its Raft port {member.raft} is taken by another process"
+        if hosted.moved:
+            because = "its group may not know yet where it is"
         turn.decide("port replaced", hosted, because, "P42", raft_port=raft)
         coordination.seek(turn, hosted, "address")
 
@@ -82,10 +84,6 @@ def _write_ports(turn: Turn, hosted: Hosted) -> None:
     turn.write(f"instance/{hosted.incarnation}", ports)
 
 
-def _others(turn: Turn, hosted: Hosted) -> tuple[str, ...]:
-    return tuple(member.address for member in hosted.record.members if member.peer != turn.me)
-
-
 def start_elsewhere(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     """The epoch for a new address is promised. The only voter records it, and is told it by ``peers.json``. One of several moves
     only while the others are a quorum without it, since it is Raft that has to tell them: never two at a time, so that addresses
@@ -93,11 +91,9 @@ def start_elsewhere(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     if hosted.process != "reserving":
         return
     count = len(hosted.record.members)
-    serving = {peer for peer in asked.granted if peer != turn.me and asked.standings[peer].ready}
-    if count > 1 and len(serving) < majority(count):
-        port = _own(turn, hosted).raft
-        try_again(turn, hosted, f"its Raft port {port} is taken, and too few others run to be told another")
-        return
+    if count > 1 and not hosted.moved:
+        hosted.moved = True
+        turn.write(f"moved/{hosted.incarnation}", Moved(hosted.incarnation))
     phase: Phase = "active" if count > 1 else hosted.record.phase
     seal: Seal | None = None if count > 1 else hosted.record.seal
     record = promises.next_record(turn, hosted, asked.epoch, phase, seal)
@@ -128,9 +124,8 @@ def on_members_stored(turn: Turn, sender: Peer, message: MembersStored) -> None:
         (only,) = moving.record.members
         launch(turn, hosted, "restart", peers=((only.node_id(hosted.incarnation), only.address),))
         return
-    hosted.moved = True
-    turn.write(f"moved/{hosted.incarnation}", Moved(hosted.incarnation))
-    launch(turn, hosted, "restart", join=_others(turn, hosted))
+    others = tuple(member.address for member in moving.record.members if member.peer != turn.me)
+    launch(turn, hosted, "restart", join=others)
 
 
 def on_members_deadline(turn: Turn, incarnation: str) -> None:
@@ -141,8 +136,9 @@ def on_members_deadline(turn: Turn, incarnation: str) -> None:
 
 def on_address_lost(turn: Turn, hosted: Hosted) -> None:
     if hosted.process == "reserving":
+        port = _own(turn, hosted).raft
         try_again(
-            turn, hosted, f"its Raft port {_own(turn, hosted).raft} is taken, and no epoch for another was promised"
+            turn, hosted, f"its Raft port {port} is taken, and the others are no quorum that could be told another"
         )
 
 

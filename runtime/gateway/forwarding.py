@@ -99,6 +99,8 @@ class Forwarding:
         if response.status == 200:
             return response.body
         refusal = _refusal(response, hop, writes)
+        if refusal.status >= 500:
+            self.hops.avoid(hop)
         raise NotEntered(refusal) if refusal.type in _NOT_ENTERED else refusal
 
 

@@ -4,7 +4,8 @@ path, and the connections to the members' gateways. The laws kept here:
 - A query is sent only to the gateway that has the certificate which its node has signed (F93).
 - It goes to the next gateway only when it was never sent (F86). In TLS 1.3 a client has finished its handshake before the server
   has looked at its certificate, so a connection counts as made only when the other gateway has answered a greeting on it.
-- What could not be connected to is tried last for some seconds: not every query waits for a dead machine.
+- A gateway that could not be connected to, or failed, is tried last for some seconds: not every query waits for a dead machine, or for
+  the one member that cannot start its replica while the others serve.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Hops:
         attempt: Attempt,
     ) -> tuple[Hop, Response]:
         """POST to the first of these gateways that can be connected to. Raises :class:`Unreached`, and of the one that was reached
-        :class:`Broken` and :class:`TooLarge`. Cancelled, it ends the connection."""
+        :class:`Broken` and :class:`TooLarge`. Cancelled, it ends the connection. ``headers`` is called for each try."""
         causes: list[str] = []
         for hop in sorted(hops, key=lambda hop: self._avoided.get(hop, 0.0) > self.clock()):
             try:
@@ -94,11 +95,18 @@ class Hops:
                     f"https://{hop.gateway}", target, body, max_bytes, attempt, headers()
                 )
             except NotSent as error:
-                self._avoided[hop] = self.clock() + AVOID_S
+                self.avoid(hop)
                 causes.append(f"{hop.peer} at {hop.gateway}: {error}")
+            except Broken:
+                self.avoid(hop)
+                raise
             else:
                 return hop, response
         raise Unreached("; ".join(causes))
+
+    def avoid(self, hop: Hop) -> None:
+        """Try it last for some seconds."""
+        self._avoided[hop] = self.clock() + AVOID_S
 
     def keep(self, fingerprints: Iterable[bytes]) -> None:
         """Only these certificates count from now on: connections to others are closed when they are idle."""

@@ -51,6 +51,7 @@ from runtime.gateway.frames import (
     WorkerLeft,
     worker_of,
 )
+from runtime.settings import Address
 
 QUEUE: Final = 10_000
 """Frames that may wait for one worker."""
@@ -96,6 +97,8 @@ class GatewayHost:
     config: WorkerConfig
     deliver: Callable[[FromWorker], None]
     between: socket.socket | None = None
+    url: str = field(default="", init=False)
+    """Where it serves, once it does."""
     _running: dict[int, _Worker] = field(factory=dict[int, _Worker], init=False)
     _started: int = field(default=0, init=False)
     _stopping: trio.Event = field(factory=trio.Event, init=False)
@@ -115,6 +118,7 @@ class GatewayHost:
                 for _ in range(self.workers):
                     nursery.start_soon(self._keep_one, listener)
                 host, port = listener.getsockname()[:2]
+                self.url = f"http://{Address(host, port)}"
                 task_status.started((host, port))
         finally:
             listener.close()

@@ -42,14 +42,16 @@ GOSSIP_QUEUE: Final = 4096
 """Gossip frames that wait for one peer. py-libp2p's own 32 loses bursts without a word (10 of 500 arrived)."""
 AUTHOR_RATE: Final = 100.0
 AUTHOR_BURST: Final = 1000.0
-"""Broadcasts of one author, for each second and at once. A node keeps to it itself, so no honest one is ever cut."""
+"""Broadcasts of one author, for each second and at once."""
+OWN_BURST: Final = AUTHOR_BURST / 2
+"""What a node allows itself at once: one that restarts in the middle of it is still no flood to others."""
 FORWARDER_RATE: Final = 1000.0
 FORWARDER_BURST: Final = 10_000.0
 """Broadcasts that one peer hands on, its own among them, duplicates too: more than a node can look at."""
 STRANGER_RATE: Final = 20.0
 STRANGER_BURST: Final = 200.0
 """Broadcasts of authors that nobody knows yet, handed on by one peer: new nodes, or names that were made up."""
-FLOOD: Final = 2000
+FLOOD: Final = 500
 """Broadcasts refused to one peer within :data:`BAN` seconds that make it a flood: it is disconnected for that long, twice as long the
 next time."""
 BAN: Final = 10.0
@@ -63,7 +65,8 @@ STALE: Final = 5.0
 BROADCASTS: Final = 4096
 WRITE_BYTES: Final = 64 << 10
 """Frames joined in one write."""
-WRITE_TIMEOUT: Final = 5.0
+WRITE_TIMEOUT: Final = 4.0
+"""Below the 5 s after which yamux itself gives up on a stream, so that it is known for what it is: a peer that takes nothing."""
 REOPEN: Final = 0.2
 """Before a direct stream that failed is opened anew."""
 DIRECT_RATE: Final = 2000.0

@@ -98,7 +98,7 @@ class Host:
             transports=[_Tcp()],
             connection_config=ConnectionConfig(
                 max_connections=_ALWAYS,
-                min_connections=0,  # and low_watermark: libp2p would dial by itself whomever it heard of
+                min_connections=0,
                 low_watermark=0,
                 high_watermark=_ALWAYS,
                 max_connections_per_peer=_ALWAYS,
@@ -112,6 +112,8 @@ class Host:
         # Its limits are shared by all peers: one that takes what there is would lock the others out.
         self.network.set_resource_manager(None)
         self.network.retry_config = RetryConfig(max_retries=0)  # our own loop dials again
+        # It dials whomever it heard of, up to half of the high mark, whatever the low ones say.
+        self.network.auto_connector.maybe_connect = _connect_nobody
         self._me = identity.peer
         self._places: Final = places
         self._pending = Pending()
@@ -247,6 +249,10 @@ class Host:
             elif sum(map(len, muxed.stream_buffers.values())) > bounds.UNREAD:
                 self._hearing.count("hoarders")
                 self.close_soon(muxed)
+
+
+async def _connect_nobody() -> None:
+    """In place of libp2p's."""
 
 
 def _identify_nobody(_peer: ID, *, reason: str) -> None:

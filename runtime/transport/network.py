@@ -61,8 +61,13 @@ class Network:
         self._outbox(to).put(message, trio.current_time())
 
     def broadcast(self, message: Message) -> None:
-        """To all peers."""
-        self._broadcasts.put(message, trio.current_time())
+        """To all peers: by gossip, and before that over the standing stream to each that is connected. Gossip is slower (it signs), loses
+        what is said while its mesh forms, and says so to nobody; and a node's answer, sent straight, must not overtake
+        the request that it broadcast a moment before. Who is connected hears it twice."""
+        now = trio.current_time()
+        for peer in self.connected():
+            self._outbox(peer).put(message, now)
+        self._broadcasts.put(message, now)
 
     async def request(self, peer: str, kind: str, payload: bytes, within: float) -> bytes:
         """Ask one peer and wait for its answer, ``within`` seconds in all. Raises :class:`PeerUnreachable`,
@@ -83,6 +88,11 @@ class Network:
     def connected(self) -> frozenset[str]:
         """Peers with a connection now. No sign of life: that is the heartbeats' business."""
         return frozenset() if self._session is None else self._session.connected()
+
+    @property
+    def places(self) -> int:
+        """Connections that hold a place now."""
+        return 0 if self._session is None else self._session.places
 
     def _outbox(self, peer: str) -> Outbox:
         outbox = self._outboxes.get(peer)

@@ -72,13 +72,14 @@ class Session:
         self._dialling: set[str] = set()
         self._dials = trio.CapacityLimiter(bounds.DIALS)
         self._changed = trio.Event()
+        self._places: Places
         self._host: Host
         self._nursery: trio.Nursery
 
     async def run(self, up: Callable[[], None]) -> None:
         """Until cancelled. Raises :class:`ListenTaken`, or whatever ended libp2p."""
         async with trio.open_nursery() as self._nursery:
-            places = Places(self._most, self._hearing.known)
+            places = self._places = Places(self._most, self._hearing.known)
             host = self._host = Host(self._identity, self._listen, places, self._hearing, self._nursery)
             self._hearing.disconnect = host.disconnect
             speaking = direct.Direct(
@@ -117,7 +118,11 @@ class Session:
         return await self._host.open_stream(peer, asking.PROTOCOL)
 
     def connected(self) -> frozenset[str]:
-        return frozenset(self._host.connected())
+        return frozenset(self._writers)
+
+    @property
+    def places(self) -> int:
+        return len(self._places)
 
     # Connections come and go; called by libp2p.
 
@@ -150,7 +155,7 @@ class Session:
     # Standing tasks.
 
     async def _publish(self, gossip: Gossip) -> None:
-        own = Rates(bounds.AUTHOR_RATE, bounds.AUTHOR_BURST)
+        own = Rates(bounds.AUTHOR_RATE, bounds.OWN_BURST)
         while True:
             message = await self._broadcasts.get()
             wait = own.owed(self._identity.peer, trio.current_time())

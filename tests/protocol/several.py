@@ -29,6 +29,10 @@ class Group:
     voters: set[str] = field(factory=set)
     running: dict[str, tuple[str, int]] = field(factory=dict)
     """Node id → (peer, run)."""
+    ports: dict[str, int] = field(factory=dict)
+    """Node id → the Raft port on which it runs."""
+    addresses: dict[str, int] = field(factory=dict)
+    """Node id → the Raft port that the configuration names: elsewhere it takes part only once it has joined again."""
     applied: int = 3
     moved_at: int = 0
     copies: dict[str, int] = field(factory=dict)
@@ -42,7 +46,7 @@ class Group:
 
     @property
     def leader(self) -> str | None:
-        alive = sorted(self.voters & self.running.keys())
+        alive = sorted(one for one in self.voters & self.running.keys() if self.ports[one] == self.addresses[one])
         return alive[0] if len(alive) > len(self.voters) // 2 else None
 
 
@@ -88,6 +92,8 @@ class Several:
         """Machine → why its engine ended its process."""
         self.sent: list[tuple[str, int]] = []
         """(kind, bytes) of every message that was put on the wire."""
+        self.taken: set[tuple[str, int]] = set()
+        """(peer, port): a foreign process listens there."""
         self.terminated: set[tuple[Any, str, int]] = set()
         """Runs that were told to stop, perhaps before they were up."""
         for peer in peers if up is None else up:
@@ -185,11 +191,14 @@ class Several:
             case fx.ReservePorts():
                 machine.ports += 1
                 http, raft = action.http or 5000 + machine.ports, action.raft or 7000 + machine.ports
+                if (peer, raft) in self.taken:
+                    raft = 8000 + machine.ports
                 back(MILLISECOND, ip.PortsReserved, ticket=action.ticket, http=http, raft=raft)
             case fx.Start():
                 group = self.groups.setdefault(action.incarnation, Group())
                 if action.mode == "found":
                     group.voters.add(action.node_id)
+                    group.addresses[action.node_id] = action.raft
                 self.later(START, lambda: self.up(machine, node, action))
             case fx.Probe():
                 group = self.groups[action.incarnation]
@@ -263,6 +272,9 @@ class Several:
         running = [one for one, where in group.running.items() if where[0] == machine.peer]
         assert not running, f"two rqlited of {start.incarnation} on {machine.peer} (F45)"
         group.running[start.node_id] = (machine.peer, start.run)
+        group.ports[start.node_id] = start.raft
+        if start.mode != "restart" or start.peers is not None:
+            group.addresses[start.node_id] = start.raft
         self.until_ready(machine, node, start)
 
     def until_ready(self, machine: Machine, node: Any, start: fx.Start) -> None:
@@ -270,6 +282,11 @@ class Several:
         if machine.node is not node or group.running.get(start.node_id) != (machine.peer, start.run):
             return
         if group.leader is None:
+            self.later(ELECTION // 3, lambda: self.until_ready(machine, node, start))
+            return
+        if start.join:
+            group.addresses[start.node_id] = start.raft
+        if group.addresses[start.node_id] != start.raft:
             self.later(ELECTION // 3, lambda: self.until_ready(machine, node, start))
             return
         group.voters.add(start.node_id)

@@ -14,7 +14,15 @@ import pytest
 
 from sim.explore.stories import STORIES
 from sim.safeguards import SAFEGUARDS, Safeguard, without
-from tests.protocol import test_directory, test_lifecycle, test_names, test_promises, test_routing
+from tests.protocol import (
+    test_directory,
+    test_lifecycle,
+    test_names,
+    test_promises,
+    test_routing,
+    test_several,
+    test_several_sleep,
+)
 
 PROOFS: Final[dict[str, Callable[[], None]]] = {
     "P1 a second coordinator is promised the same epoch": (
@@ -44,6 +52,36 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     ),
     "P42 a changed address needs no promise": (
         test_lifecycle.test_F47_P42_a_taken_raft_port_is_replaced_under_a_promised_epoch
+    ),
+    "P1 a promise under older members counts": test_promises.test_P1_who_knows_newer_members_refuses,
+    "P4 what is stale is not answered": (
+        lambda: test_several_sleep.test_P4_whatever_is_stale_is_answered_with_how_things_stand("commit")
+    ),
+    "P6 members count before a majority has stored them": (
+        test_several_sleep.test_P6_an_address_that_no_majority_has_stored_is_not_used
+    ),
+    "P10 a drop that was overtaken by a request costs an answer": (
+        test_several.test_F9_P10_a_request_that_overtakes_a_drop_is_made_again
+    ),
+    "P13 every chosen member is waited for": (
+        test_several.test_P13_F16_a_majority_that_sees_all_chosen_voters_is_success
+    ),
+    "P31 who is heard is not waited for": (
+        test_several_sleep.test_P31_a_heard_member_that_does_not_vote_keeps_the_others_awake
+    ),
+    "P33 who stopped for a sleep without a record sleeps on": (
+        test_several_sleep.test_P33_a_sleep_that_nobody_recorded_is_over
+    ),
+    "P33 who runs without a quorum calls nobody": (
+        test_several_sleep.test_P33_who_runs_without_a_quorum_calls_the_others
+    ),
+    "P33 who wakes without a quorum asks nobody": (
+        test_several_sleep.test_P33_a_member_that_wakes_alone_asks_and_calls_the_others
+    ),
+    "P34 the commit does not wait for the followers": lambda: test_several.test_P34_a_calm_sleep_is_sealed(3),
+    "P42 any number of members may move at once": test_several_sleep.test_P42_two_members_of_three_never_move,
+    "P54 a member without a copy is waited for": (
+        lambda: test_several_sleep.test_F54_P54_a_wiped_member_is_not_waited_for("p3")
     ),
     "F2 leases do not end": (test_lifecycle.test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease),
     "F6 nothing counts against max_databases": (test_lifecycle.test_F6_offers_in_flight_count_against_max_databases),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from protocol import gossip, membership
+from protocol import gossip, membership, suspicion
 from protocol import inputs as ip
 from protocol.lifecycle import boot
 from protocol.limits import SECOND
@@ -116,6 +116,24 @@ def test_P61_a_joiner_that_restarts_before_it_has_joined_is_still_fresh() -> Non
     assert world.listening() == set()
 
 
+def test_P11_P61_a_coordinator_that_missed_joiners_counts_them_before_it_counts_answers() -> None:
+    """p3 was away while two joined: by what it knows p1 and itself were a majority; p1 knows better, and says so with its answer."""
+    world = Several(5, 1, up=("p1", "p2", "p3"))
+    world.run(2 * SECOND)
+    world.partition("p3")
+    world.boot("p4")
+    world.boot("p5")
+    world.run(2 * SECOND)
+    assert world.state("p1").known == ("p1", "p2", "p3", "p4", "p5")
+    assert world.state("p3").known == ("p1", "p2", "p3")
+    world.cut = {(peer, "p3") for peer in ("p2", "p4", "p5")} | {("p3", peer) for peer in ("p2", "p4", "p5")}
+    asked = CreateRequest(Attempt(9, "p3"), "myapp", "users", 1)
+    for peer in ("p1", "p3"):
+        world.step(peer, ip.Received, sender="p2", message=asked)
+    world.run(SECOND // 2)
+    assert world.groups == {}, "two of five made a database"
+
+
 # --- restarts -------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +174,12 @@ def test_F33_a_majority_that_comes_back_is_enough_and_a_minority_is_not() -> Non
     world.boot("p4")
     world.run(20 * SECOND)
     assert world.listening() == {"p2", "p4"}
+    told = [
+        decision.because for _at, peer, decision in world.log if decision.event == "still listening" and peer == "p2"
+    ]
+    assert told == [
+        "the directories of a majority are not merged, and p1, p3, p5 cannot be heard; retire those that are gone for good"
+    ]
     assert not creates(world, "p2")
     world.boot("p5")
     world.run(7 * SECOND)
@@ -202,7 +226,11 @@ def test_F34_a_wiped_founder_founds_nothing_and_joins_its_own_cluster() -> None:
     world.run(7 * SECOND)
     assert world.listening() == set()
     assert len(world.roots()) == 1
-    assert world.problem(world.ask("p1", "before")) == "not-a-member" or "p1" in world.states()
+    request = world.ask("p1", "before")
+    world.run(9 * SECOND)
+    assert world.problem(request) == "members-unheard", (
+        "its only replica is lost, and no empty one takes its place (F14)"
+    )
 
 
 def test_P61_a_wiped_node_counts_only_the_others_and_needs_both_of_two() -> None:
@@ -279,6 +307,12 @@ def test_P61_proof_a_wiped_store_that_counts_itself_is_caught(monkeypatch: pytes
     monkeypatch.setattr(gossip, "enough", generous)
     with pytest.raises(AssertionError):
         test_P61_a_wiped_node_counts_only_the_others_and_needs_both_of_two()
+
+
+def test_P11_proof_a_coordinator_that_is_not_told_of_joiners_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suspicion, "enlighten", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_P11_P61_a_coordinator_that_missed_joiners_counts_them_before_it_counts_answers()
 
 
 def test_P61_proof_names_that_are_not_told_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,16 @@ def test_P1_a_promise_survives_its_process() -> None:
     assert not ask(solo, 5).granted or solo.node.state.hosted[solo.db.incarnation].promise.holder == "p2"
 
 
+def test_P2_a_coordinator_asks_for_one_more_than_it_was_told() -> None:
+    solo = with_another_member()
+    told = Standing(solo.db.incarnation, 9, "idle")
+    solo.step(ip.Received, sender="p2", message=told)
+    solo.wait(3 * SECOND)
+    effects = solo.step(ip.Received, sender="p2", message=IdleNews(solo.db.incarnation, 1, True))
+    asked = [message.epoch for message in answers(effects, PromiseAsk) if isinstance(message, PromiseAsk)]
+    assert asked == [10]
+
+
 def test_P8_a_node_that_is_no_member_is_promised_nothing() -> None:
     solo = Solo(TWO).awake()
     message = PromiseAsk(solo.db.incarnation, 5, "sleep", STAMP)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from protocol import codec, rollback
+from protocol import codec, rollback, twins
 from protocol import inputs as ip
 from protocol.limits import SECOND
-from protocol.messages import Echo, Heartbeat, PromiseAnswer, PromiseAsk, Recall
+from protocol.messages import (
+    Echo,
+    Heartbeat,
+    MembersStored,
+    PromiseAnswer,
+    PromiseAsk,
+    Recall,
+    StoreMembers,
+    Twin,
+)
 from protocol.node import _MESSAGES
 from protocol.records import Stamp
 from protocol.rows import EpochPromise, Identity
@@ -112,6 +122,34 @@ def test_F32_P62_an_epoch_that_was_promised_before_the_rollback_is_not_promised_
     world.run(12 * SECOND)
     world.step("p3", ip.Received, sender="p2", message=PromiseAsk(incarnation, epoch, "sleep", Stamp(0, 0, 0)))
     assert {answer.granted for answer in answers} == {False}
+
+
+def test_P62_P6_nothing_rests_on_a_promise_that_was_put_back() -> None:
+    """The copy says that p1 holds p3's highest promise; since then p3 has promised above it. Neither a proposal of p1 nor new members
+    that p1 would have stored get anything from p3 before the others have told."""
+    world = created(count=5)
+    copy = dict(world.machines["p3"].rows)
+    held = world.state("p3").hosted[next(iter(world.incarnations()))]
+    assert held.promise.holder == "p1"
+    slept_and_woken(world)
+    world.cut = {("p1", "p3"), ("p3", "p1")}
+    restored(world, "p3", copy)
+    world.run(3 * SECOND)
+    assert world.listening() == set()
+    hosted = world.state("p3").hosted[held.incarnation]
+    assert hosted.promise.holder == ""
+    answers: list[MembersStored] = []
+
+    def listen(sender: str, _to: str, message: Any) -> bool:
+        if sender == "p3" and isinstance(message, MembersStored):
+            answers.append(message)
+        return False
+
+    world.lose = listen
+    record = hosted.record
+    newer = evolve(record, stamp=record.stamp._replace(term=9), version=record.version._replace(epoch=99))
+    world.step("p3", ip.Received, sender="p2", message=StoreMembers(newer))
+    assert answers == []
 
 
 def test_P62_what_is_forgotten_stays_forgotten_over_a_restart() -> None:
@@ -250,9 +288,10 @@ def test_P62_marks_are_remembered_by_peers_over_their_restarts() -> None:
 
 @pytest.mark.parametrize("copied", [True, False])
 def test_P63_two_processes_under_one_peer_id_both_stop(copied: bool) -> None:
+    """Neither hears the other; their peers tell them."""
     world = created()
     twin = world.twin("p2", copied)
-    world.run(5 * SECOND)
+    world.run(8 * SECOND)
     assert set(world.halted) == {"p2", twin}
     assert all("another process runs under peer id p2" in reason for reason in world.halted.values())
 
@@ -270,9 +309,12 @@ def test_P63_a_fast_restart_is_no_twin_however_late_its_predecessors_heartbeats_
     world.run(5 * SECOND)
     world.crash("p2")
     world.boot("p2")
+    world.run(2 * SECOND)
     for beat in (*old, *reversed(old)):
-        world.step("p2", ip.Received, sender="p2", message=beat)
+        world.step("p1", ip.Received, sender="p2", message=beat)
+        world.step("p3", ip.Received, sender="p2", message=beat)
         world.run(SECOND)
+    assert world.state("p2").twin, "it was told of its predecessor, more than once"
     assert world.halted == {}
 
 
@@ -285,7 +327,7 @@ def test_P63_a_process_that_was_stopped_while_its_successor_started_stops_with_i
     world.run(5 * SECOND)
     assert world.halted == {}
     world.machines["p2"].node = paused
-    world.run(5 * SECOND)
+    world.run(8 * SECOND)
     assert set(world.halted) == {"p2", twin}
 
 
@@ -304,8 +346,12 @@ def test_P62_proof_without_the_echo_a_rollback_is_not_noticed(monkeypatch: pytes
 
 def test_P62_proof_promising_before_all_have_told_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "may_promise", lambda *_: True)
-    with pytest.raises(AssertionError):
-        test_F32_P62_an_epoch_that_was_promised_before_the_rollback_is_not_promised_again()
+    for proof in (
+        test_F32_P62_an_epoch_that_was_promised_before_the_rollback_is_not_promised_again,
+        test_P62_P6_nothing_rests_on_a_promise_that_was_put_back,
+    ):
+        with pytest.raises(AssertionError):
+            proof()
 
 
 def test_P62_proof_members_that_forgot_and_tell_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,17 +376,18 @@ def test_P62_proof_marks_that_are_not_durable_are_caught(monkeypatch: pytest.Mon
         test_P62_marks_are_remembered_by_peers_over_their_restarts()
 
 
-def test_P63_proof_a_twin_that_is_not_named_is_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protocol.twins.heartbeat", lambda turn: Heartbeat("", "", 0, (), (), 0, b"", False))
-    from protocol import suspicion
-
-    beat = suspicion.heartbeat
-    monkeypatch.setattr(suspicion, "heartbeat", lambda turn: _unnamed(beat(turn)))
+def test_P63_proof_without_their_peers_twins_live_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_MESSAGES, Twin, lambda *_: None)
     with pytest.raises(AssertionError):
         test_P63_two_processes_under_one_peer_id_both_stop(True)
 
 
-def _unnamed(beat: Heartbeat) -> Heartbeat:
-    from attrs import evolve
-
-    return evolve(beat, twin="")
+def test_P63_proof_a_process_that_stops_when_it_is_told_of_another_one_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hasty = twins.on_twin
+    monkeypatch.setitem(
+        _MESSAGES, Twin, lambda turn, sender, told: hasty(turn, sender, evolve(told, twin=turn.state.process))
+    )
+    with pytest.raises(AssertionError):
+        test_P63_a_fast_restart_is_no_twin_however_late_its_predecessors_heartbeats_are()

@@ -7,10 +7,12 @@ import random
 
 import pytest
 
+from protocol import effects as fx
 from protocol import inputs as ip
 from protocol.limits import MILLISECOND, SECOND
 from protocol.messages import (
     CreateConfirm,
+    CreateRequest,
     Dropped,
     Heartbeat,
     RecordNews,
@@ -19,7 +21,7 @@ from protocol.messages import (
     SleepVote,
     WakeIntent,
 )
-from tests.protocol.several import Several
+from tests.protocol.several import Machine, Several
 
 
 def formed(count: int = 3, rf: int = 3) -> Several:
@@ -112,6 +114,54 @@ def test_F7_a_lost_report_is_asked_for_again() -> None:
     world.run(6 * SECOND)
     assert len(lost) == 2
     assert world.problem(request) is None
+
+
+def test_P13_F16_a_majority_that_sees_all_chosen_voters_is_success() -> None:
+    """p3 is a voter, and its rqlited dies before it can say so: nobody waits for it, and it comes after."""
+    world = formed()
+    world.lose = lambda sender, _to, message: sender == "p3" and isinstance(message, Report)
+    request = world.ask("p1")
+    world.run(SECOND)
+    assert world.problem(request) is None
+    (group,) = world.groups.values()
+    assert len(group.voters) == 3
+    assert set(world.states().values()) == {"active"}
+
+
+def test_F5_an_answer_that_overtakes_its_request_counts() -> None:
+    """p3 asks and answers; its broadcast reaches the coordinator after its direct answer."""
+    world = formed()
+    held: list[CreateRequest] = []
+
+    def late(sender: str, to: str, message: object) -> bool:
+        if isinstance(message, CreateRequest) and (sender, to) == ("p3", "p1") and not held:
+            held.append(message)
+            world.later(20 * MILLISECOND, lambda: world.deliver(sender, to, held[0]))
+            return True
+        return False
+
+    world.lose = late
+    request = world.ask("p3")
+    world.run(3 * SECOND)
+    assert held
+    assert world.problem(request) is None, world.story()
+
+
+def test_F9_P10_a_request_that_overtakes_a_drop_is_made_again() -> None:
+    """p1's birth is given up, and p3 hears the next request before the drop: it knows a database that is no more."""
+    world = formed()
+    request = world.ask("p1")
+    world.run(5 * MILLISECOND)  # the birth is confirmed
+    (incarnation,) = world.incarnations()
+    world.lose = lambda _s, to, message: isinstance(message, Dropped) and to == "p3" and not told
+    told: list[int] = []
+    for peer in ("p1", "p2"):
+        world.deliver("p2" if peer == "p1" else "p1", peer, Dropped(incarnation))
+    world.run(3 * MILLISECOND)
+    told.append(1)
+    world.run(2 * SECOND)
+    assert world.problem(request) is None, world.story()
+    assert incarnation not in world.incarnations()
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 4, 30, 60, 95, 97, 100, 150])
@@ -372,3 +422,26 @@ def test_random_faults_end_in_agreement(seed: int) -> None:
     world.run(60 * SECOND)
     agreed(world)
     assert world.phases() == {"hibernating"}, (seed, world.story()[-9000:])
+
+
+def test_P42_a_start_names_who_may_have_the_databases_TLS_identity_the_founder_first() -> None:
+    world = Several(3)
+    starts: list[tuple[str, fx.Start]] = []
+    carry_out = world.carry_out
+
+    def watch(machine: Machine, action: object) -> None:
+        if isinstance(action, fx.Start):
+            starts.append((machine.peer, action))
+        carry_out(machine, action)
+
+    world.carry_out = watch  # type: ignore[method-assign]
+    world.run(2 * SECOND)
+    world.ask("p1")
+    world.run(12 * SECOND)
+    world.ask("p1")
+    world.run(2 * SECOND)
+    founder = next(peer for peer, start in starts if start.mode == "found")
+    assert len(starts) == 6, "born, and woken"
+    for peer, start in starts:
+        assert sorted(start.sources) == sorted({"p1", "p2", "p3"} - {peer})
+        assert peer == founder or start.sources[0] == founder

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from runtime.identity import DIRECTORY, SECRET
-from tests.runtime.node_world import World, event, world
+from runtime.transport.addresses import settle
+from tests.runtime.node_world import Line, World, event, world
 
 HEALTH = "500ms"
+
+
+def merged(line: Line) -> bool:
+    """The line that ends a node's listening."""
+    return line.get("event") == "reconciliation results" and line.get("because", "").endswith("other nodes are merged")
 
 
 def joining(first: World, *others: World) -> dict[str, Any]:
@@ -32,6 +38,8 @@ async def cluster(directory: Path, size: int = 3, **overrides: dict[str, Any]) -
             place = directory / f"node{number}"
             place.mkdir()
             settings = {"database": {"replication_factor": size}} | overrides
+            # The same port at every start, as in a real configuration.
+            settings["node"] = {"listen_addresses": [str(address) for address in settle(["/ip4/127.0.0.1/tcp/0"])]}
             settings |= joining(nodes[0]) if nodes else {"discovery": {"health_check_interval": HEALTH}}
             nodes.append(await stack.enter_async_context(world(place, found=not nodes, **settings)))
         for one in nodes:
@@ -39,9 +47,5 @@ async def cluster(directory: Path, size: int = 3, **overrides: dict[str, Any]) -
                 if other is not one:
                     await one.until(event("node heard", peer=other.node.status()["node_id"]))
         for joiner in nodes[1:]:
-            await joiner.until(
-                lambda line: (
-                    line.get("event") == "reconciliation results" and line["because"].startswith("the directories of")
-                )
-            )
+            await joiner.until(merged)
         yield nodes

@@ -39,7 +39,7 @@ class Group:
         return tuple(sorted(spec.node_id for spec in self.specs))
 
     def address(self, member: int) -> str:
-        return f"127.0.0.1:{self.specs[member].raft_port}"
+        return self.specs[member].raft_address
 
     def launch(self, member: int, mode: str = "restart", **changes: object) -> Run:
         """Start a member, whose sources are all others."""

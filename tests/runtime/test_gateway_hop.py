@@ -18,9 +18,12 @@ from attrs import evolve, frozen
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from runtime import identity
+from runtime.gateway import tls
 from runtime.gateway.certificates import Certificate, provide
-from runtime.gateway.frames import Ask, Hop, Used, WorkerLeft
+from runtime.gateway.frames import Ask, Hop, Problem, Used, WorkerLeft
 from runtime.gateway.member_port import MemberConnection, MemberPort
+from tests.runtime import node_world
 from tests.runtime.gateway_world import SLOW, Rqlited, World, free_port, gateway, kind_of, post, rqliteds
 from tests.runtime.test_gateway_life import counted, in_flight, slow_write_tables
 
@@ -208,6 +211,20 @@ async def test_F93_bytes_that_came_with_a_stranger_s_handshake_are_not_read() ->
     await trio.to_thread.run_sync(asyncio.run, both())
 
 
+async def test_F93_a_real_node_takes_queries_of_no_gateway_that_nobody_has_signed_for(tmp_path: Path) -> None:
+    """Not even with a certificate that the cluster's secret vouches for: no heartbeat has named it."""
+    port = free_port()
+    async with node_world.world(tmp_path, gateway={"internal_listen": f"127.0.0.1:{port}"}) as node:
+        await node.execute("orders", "CREATE TABLE t (n)")
+        secret = identity.load(node.data).secret
+        unsigned = certificate(tmp_path, "unsigned", secret)
+        hello = b"GET /v1/member/hello HTTP/1.1\r\nHost: x\r\n\r\n"
+        context = tls.client(str(unsigned.file), unsigned.authority)
+        for each in (context, None):
+            assert await trio.to_thread.run_sync(exchange, "127.0.0.1", port, hello, each) == b""
+        assert await node.rows("orders", "SELECT count(*) AS n FROM t") == [{"n": 0}]
+
+
 def exchange(host: str, port: int, request: bytes, context: ssl.SSLContext | None) -> bytes:
     """What a server says to a request; nothing, when it ends the connection instead."""
     got = b""
@@ -270,6 +287,22 @@ async def test_F86_a_member_that_is_gone_before_anything_was_sent_is_passed_over
         assert (await post(client, "exec", sql="INSERT INTO t VALUES (1)")).json()["rows_affected"] == 1
         assert (await post(client, "query", sql="SELECT count(*) AS n FROM t")).json()["items"] == [{"n": 1}]
         assert two.asks() == (1, 1)
+
+
+async def test_F93_a_member_that_cannot_serve_is_tried_last_from_then_on(
+    rqlited: Rqlited, certificates: list[Certificate]
+) -> None:
+    """Its node cannot start the replica; the others serve. What was sent is not sent again: the next query goes elsewhere."""
+    async with pair(certificates, rqlited.url) as two, gateway(certificate=certificates[2]) as third:
+        third.host.believe(None, (certificates[0].fingerprint,))
+        third.keeper.refuse = Problem("instance-failed", "disk")
+        two.outside.keeper.hops[USERS] = [(third.hop, two.member.hop)]
+        async with two.outside.client() as client:
+            refused = await post(client, "query", sql="SELECT 1 AS x")
+            assert (kind_of(refused), refused.json()["detail"]) == ("instance-failed", "disk")
+            for _ in range(3):
+                assert (await post(client, "query", sql="SELECT 1 AS x")).status_code == 200
+            assert len(third.keeper.of(Ask)) == 1
 
 
 async def test_R61_when_no_member_can_be_reached_each_is_named_with_its_cause(

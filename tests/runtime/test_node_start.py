@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from runtime.gateway import certificates
 from runtime.identity import DIRECTORY, KEY, SECRET
 from runtime.rqlited_binary import VARIABLE
 from runtime.spawned import sections, spawned, write_settings
@@ -88,8 +89,9 @@ def test_P60_without_found_and_without_a_store_it_says_so_and_touches_nothing(co
     assert not (config.parent / "data").exists()
 
 
-def test_R61_a_taken_gateway_port_is_named_before_anything_is_founded(config: Path, taken: int) -> None:
-    refused(node(changed(config, gateway={"listen": f"127.0.0.1:{taken}"}), "--found"), str(taken), "gateway.listen")
+@pytest.mark.parametrize("name", ["listen", "internal_listen"])
+def test_R61_a_taken_gateway_port_is_named_before_anything_is_founded(config: Path, taken: int, name: str) -> None:
+    refused(node(changed(config, gateway={name: f"127.0.0.1:{taken}"}), "--found"), str(taken), f"gateway.{name}")
     assert not (config.parent / "data").exists()
 
 
@@ -106,10 +108,12 @@ async def test_P60_F61_of_a_running_node_a_second_one_and_a_second_founding_are_
         refused(node(w.config), f"pid {w.node.pid}", "in use")
         assert await w.node.stop() == 0
         refused(node(w.config, "--found"), "founded", "already")
-        refused(node(w.config, "--set", f"gateway.listen=127.0.0.1:{taken}"), str(taken), "gateway.listen")
+        for name in ("gateway.listen", "gateway.internal_listen"):
+            refused(node(w.config, "--set", f"{name}=127.0.0.1:{taken}"), str(taken), name)
         assert w.leftovers() == []
         identity = tmp_path / "data" / DIRECTORY
-        assert {path.name: path.stat().st_mode & 0o777 for path in identity.iterdir()} == {KEY: 0o600, SECRET: 0o600}
+        modes = {path.name: path.stat().st_mode & 0o777 for path in identity.iterdir()}
+        assert modes == {KEY: 0o600, SECRET: 0o600, certificates.FILE: 0o600}
         (identity / KEY).rename(identity / "kept")
         refused(node(w.config), KEY)
         (identity / "kept").rename(identity / KEY)

@@ -119,3 +119,12 @@ def test_F84_a_refused_reservation_changes_nothing() -> None:
         ports.reserve(2)
     assert ports.snapshot() == before
     assert ports.held(2) == (0, 0)
+
+
+def test_R47_a_Raft_port_is_probed_where_Raft_binds_and_an_HTTP_port_on_loopback() -> None:
+    first = free_run(4)
+    ports = Ports((first, first + 1), (first + 2, first + 3), "127.0.0.2")
+    with listener("127.0.0.1", first), listener("127.0.0.2", first + 2), listener("127.0.0.2", first + 1):
+        assert ports.reserve(1) == (first + 1, first + 3)
+    with listener("127.0.0.1", first + 2):
+        assert ports.reserve(1, raft=first + 2)[1] == first + 2

@@ -16,12 +16,12 @@ import trio.testing
 
 from protocol import recording
 from protocol.effects import Effects
-from protocol.inputs import Ask, Boot, PortsRefused, Tick
+from protocol.inputs import Ask, Boot, Input, PortsRefused, Probed, Tick
 from protocol.limits import SECOND
 from protocol.node import Config, Node
 from runtime import identity
 from runtime.driver import Driver, EngineFailed
-from runtime.recorder import PAUSE, Recorder
+from runtime.recorder import LAST_FLUSH, PAUSE, Recorder
 from runtime.store import Store
 from tests.runtime.node_world import action, event, world
 
@@ -62,7 +62,7 @@ class Fed:
     def boot(self) -> None:
         self.step(Boot(self.now, bytes(32), found=True))
 
-    def step(self, given: Boot | Ask | PortsRefused | Tick) -> Effects:
+    def step(self, given: Input) -> Effects:
         wanted = self.engine.step(given)
         self.recorder.record(given, wanted)
         return wanted
@@ -136,7 +136,9 @@ async def test_a_restart_with_a_smaller_ring_keeps_the_smaller_bound(tmp_path: P
 async def test_what_was_recorded_is_on_the_disk_within_a_second(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def at_once(write: Callable[[], None]) -> None:  # the clock that jumps does not wait for a thread
+    async def at_once(
+        write: Callable[[], None], *, abandon_on_cancel: bool
+    ) -> None:  # the clock that jumps does not wait for a thread
         write()
 
     monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
@@ -152,7 +154,7 @@ async def test_what_was_recorded_is_on_the_disk_within_a_second(
 # --- when it goes wrong ---------------------------------------------------------------------------------------------
 
 
-async def test_a_step_that_raises_is_on_the_disk_before_the_driver_ends(tmp_path: Path) -> None:
+async def test_a_step_that_raises_is_on_the_disk_when_the_node_ends(tmp_path: Path) -> None:
     engine = Node(Config("p1", replication_factor=1))
     recorder = Recorder(tmp_path / "recorder", engine, segment_bytes=64 * KIB, segments=4)
     with Store(tmp_path, create=True) as store:
@@ -163,8 +165,8 @@ async def test_a_step_that_raises_is_on_the_disk_before_the_driver_ends(tmp_path
         async with recorder.running():
             with pytest.raises(EngineFailed):
                 await driver.run()
-            (path,) = (tmp_path / "recorder").iterdir()
-            last = list(recording.read(path.read_bytes()).steps())[-1]
+    (path,) = (tmp_path / "recorder").iterdir()
+    last = list(recording.read(path.read_bytes()).steps())[-1]
     assert isinstance(last.input, Boot)
     assert last.effects is None
     assert last.error
@@ -195,7 +197,7 @@ async def test_a_disk_that_fails_costs_recordings_and_nothing_else(tmp_path: Pat
         fed.ask(5)
         assert fed.recorder.steps > steps
     said = replay(fed.directory)
-    assert "a process begins" in said
+    assert "goes on after steps that were left out" in said
     assert len(fed.files) == 1
 
 
@@ -204,8 +206,17 @@ async def test_a_directory_that_cannot_be_used_is_a_warning(tmp_path: Path) -> N
     fed = Fed(tmp_path / "recorder")
     async with fed.recorder.running():
         fed.boot()
-        fed.ask()
-    assert fed.recorder.steps == 0
+        fed.recorder.flush()
+        fed.ask(5)
+        assert fed.recorder.left_out == 10
+    assert fed.directory.read_text() == "a file is in the way"
+
+
+async def test_a_node_that_never_took_a_step_leaves_no_recording(tmp_path: Path) -> None:
+    fed = Fed(tmp_path / "recorder")
+    async with fed.recorder.running():
+        fed.recorder.flush()
+    assert not fed.directory.exists()
 
 
 async def test_what_waits_for_a_disk_that_hangs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +229,49 @@ async def test_what_waits_for_a_disk_that_hangs_is_bounded(tmp_path: Path, monke
         fed.now += PAUSE
         fed.ask(10)
     assert replay(fed.directory).startswith("000001.rec")
+
+
+async def test_a_step_that_is_larger_than_half_the_ring_pauses_it_and_what_comes_later_replays(tmp_path: Path) -> None:
+    fed = Fed(tmp_path / "recorder")
+    async with fed.recorder.running():
+        fed.step(Boot(fed.now, bytes(32), found=True))
+        fed.step(Probed(fed.now, "aa-1-bb", 1, 1, False, detail="x" * 150 * KIB))
+        assert (fed.recorder.steps, fed.recorder.left_out) == (1, 1)
+        fed.now += PAUSE
+        fed.ask(5)
+        assert fed.recorder.left_out == 2
+    assert fed.bytes <= 4 * 64 * KIB
+    said = replay(fed.directory)
+    assert said.count("a process begins") == 1
+    assert said.count("goes on after steps that were left out") == 1
+
+
+async def test_the_end_of_a_node_does_not_wait_for_a_disk_that_hangs(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(write: Callable[[], None], *, abandon_on_cancel: bool) -> None:
+        assert abandon_on_cancel
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", hangs)
+    fed = Fed(tmp_path / "recorder")
+    began = trio.current_time()
+    async with fed.recorder.running():
+        fed.boot()
+        fed.ask()
+    assert trio.current_time() - began <= LAST_FLUSH
+
+
+async def test_a_state_that_is_too_large_for_the_ring_is_a_warning_that_says_what_to_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fed = Fed(tmp_path / "recorder")
+    fed.boot()
+    fed.engine.state.strangers.update(f"{n:064d}" for n in range(1200))
+    async with fed.recorder.running():
+        fed.ask()
+    assert fed.recorder.steps == 0
+    assert "set recorder.segments to 10" in capsys.readouterr().out
 
 
 # --- a real node ----------------------------------------------------------------------------------------------------
@@ -258,6 +312,9 @@ async def test_R65_no_secret_is_in_a_recording_and_a_killed_node_leaves_one_that
         who = identity.load(it.data)
         for key in (who.key, who.secret):
             secrets += [key, key.hex().encode(), base64.b64encode(key)[:40]]
+        with trio.fail_after(20):
+            while not (it.data / "recorder" / "000001.rec").exists():  # noqa: ASYNC110 (within a second)
+                await trio.sleep(0.05)
         await it.killed()
         await it.start()
         await it.rows("users", "SELECT secret FROM t")

@@ -111,6 +111,58 @@ async def test_F47_one_member_of_three_comes_back_at_another_address_and_all_lea
         PORTS.release(1000)
 
 
+async def move(g: Group, member: int) -> None:
+    """Start a member at another address, and tell the others."""
+    http, raft = PORTS.reserve(1001)
+    others = tuple(g.address(other) for other in range(len(g.worlds)) if other != member)
+    g.launch(member, raft_port=raft, http_port=http, join=others)
+
+
+async def test_F47_a_member_does_not_move_while_too_few_others_are_there_to_outvote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rqlited, "QUORUM_WITHIN", 0.5)
+    async with group(tmp_path) as g:
+        await g.create()
+        await g.insert(1)
+        before = await g.configuration()
+        await g.stop()
+        with listener(g.specs[2].raft_port):  # the third member is dead, and a stranger sits on its port
+            g.launch(1)
+            await move(g, 0)
+            ended = await g.runs[0].until_ended()
+            assert (ended.cause, ended.code) == ("crashed", None)
+            assert "1 of the 2 other members listen" in ended.detail
+            assert await g.configuration(1) == before
+        g.launch(2)
+        await move(g, 0)
+        await g.runs[0].until_ready()
+        assert await g.rows(0) == [1]
+        assert (await g.configuration())[g.specs[0].node_id] == g.address(0)
+        PORTS.release(1001)
+
+
+async def test_F47_without_that_caution_two_of_three_have_no_leader_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def incautious(*_: object) -> None:
+        """The mutation."""
+
+    monkeypatch.setattr(rqlited, "await_quorum", incautious)
+    monkeypatch.setattr(rqlited, "JOIN_WITHIN", 4.0)
+    async with group(tmp_path) as g:
+        await g.create()
+        await g.stop()
+        g.launch(1)
+        await move(g, 0)
+        await g.runs[0].until_ended()
+        left = await g.configuration(1)
+        assert set(left) == {g.specs[1].node_id, g.specs[2].node_id}
+        probe = await g.worlds[1].supervisor.probe(g.incarnation, strong=True, timeout=1)
+        assert not probe.ok
+        PORTS.release(1001)
+
+
 async def test_F54_a_wiped_member_never_starts_by_itself_and_joins_again_under_a_new_node_id(tmp_path: Path) -> None:
     async with group(tmp_path) as g:
         await g.create()

@@ -3,9 +3,11 @@
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 import trio
 import trio.testing
+from attrs import evolve
 
 from runtime import processes, rqlited_start
 from runtime.database_keys import KeyRefused
@@ -126,3 +128,25 @@ async def test_R36_a_draft_left_by_a_crash_does_not_lend_its_mode_to_the_secret(
     write_secret(tmp_path / "tls.pem", b"whole")
     assert stat.S_IMODE((tmp_path / "tls.pem").stat().st_mode) == 0o600
     assert not draft.exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+async def test_R47_Raft_binds_to_the_advertised_host_and_HTTP_to_loopback_alone(tmp_path: Path, host: str) -> None:
+    async with group(tmp_path) as g:
+        g.specs[:] = [evolve(spec, raft_host=host) for spec in g.specs]
+        await g.create()
+        await g.insert(1, 2)
+        address = f"[{host}]" if ":" in host else host
+        for member, run in enumerate(g.runs):
+            assert run.ready is not None
+            assert run.ready.http_url == f"http://127.0.0.1:{run.spec.http_port}"
+            listening = {
+                (where.laddr.ip, where.laddr.port)
+                for where in psutil.Process(run.ready.pid).net_connections("tcp")
+                if where.status == psutil.CONN_LISTEN
+            }
+            assert listening == {("127.0.0.1", run.spec.http_port), (host, run.spec.raft_port)}
+            assert (await g.configuration(member))[run.spec.node_id] == f"{address}:{run.spec.raft_port}"
+        await g.stop()
+        await g.start()
+        assert await g.rows(1) == [1]

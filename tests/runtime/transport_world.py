@@ -22,6 +22,7 @@ from runtime.transport.network import Network
 
 SECRET = bytes(range(32))
 WITHIN = 60.0
+_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def beat(word: str, addresses: tuple[str, ...] = ()) -> Heartbeat:
@@ -103,6 +104,18 @@ class Station:
     async def meets(self, *others: Station) -> None:
         await self.until(lambda: {other.peer for other in others} <= self.network.connected() & self.met())
 
+    async def counts(self, counter: str) -> None:
+        """Until a counter of the network is above zero."""
+        with trio.fail_after(WITHIN):
+            while not self.network.counters[counter]:  # noqa: ASYNC110 (nobody tells)
+                await trio.sleep(0.05)
+
+    async def loses(self, peer: str) -> None:
+        """Until there is no connection to a peer."""
+        with trio.fail_after(WITHIN):
+            while peer in self.network.connected():  # noqa: ASYNC110 (nobody tells)
+                await trio.sleep(0.05)
+
     async def says(self, message: Message, *others: Station) -> None:
         """Broadcast until all others have heard it, as the engine does with what matters: gossip may still be forming."""
         assert isinstance(message, Heartbeat)
@@ -140,14 +153,16 @@ async def stations(directory: Path, count: int) -> AsyncGenerator[list[Station]]
 
 
 @asynccontextmanager
-async def hostile(what: str, victim: Station, secret: bytes = SECRET) -> AsyncGenerator[Callable[[], Any]]:
-    """A hostile peer at its work (:mod:`tests.runtime.hostile_peer`); gives a function that waits for the next line it says."""
+async def hostile(
+    what: str, victim: Station, other: Station, secret: bytes = SECRET
+) -> AsyncGenerator[Callable[[], Any]]:
+    """A hostile peer at its work (:mod:`tests.runtime.hostile_peer`) on ``victim``; ``other`` is whose name it may use. Gives a function that waits for the next line it says."""
     address = victim.addresses[0]
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "tests.runtime.hostile_peer", what, address, secret.hex()],
+        [sys.executable, "-m", "tests.runtime.hostile_peer", what, address, secret.hex(), other.peer],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        cwd=str(Path(__file__).resolve().parents[2]),
+        cwd=_ROOT,
     )
     assert process.stdout is not None
     said = b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from protocol import codec, effects, inputs, messages, promises
 from protocol.lifecycle import doors, process, sleep
@@ -14,11 +15,14 @@ from sim import loader
 from sim.disk import Directory
 from sim.execute import CARRY_OUT, Executor
 from sim.gateway import Worker
+from sim.laws import Violation
 from sim.machine import Machine
 from sim.network import Network
-from sim.play import Outcome, play
+from sim.play import Outcome, play, settings
 from sim.rqlite import Rqlited
 from sim.scenario import Fault, Machines, Moment, Scenario, Traffic
+from sim.workload import Workload
+from sim.world import World
 
 
 def story(name: str) -> Scenario:
@@ -83,7 +87,7 @@ def test_F41_a_lost_write_is_noticed_by_the_next_read(monkeypatch: pytest.Monkey
         self.values, self.pid, self.unsynced = self.values[:-1], 0, []
 
     monkeypatch.setattr(Directory, "crash", crash)
-    assert "is lost" in broken(story("failover"))
+    assert "is lost" in broken(story("rqlited_and_node_die"))
 
 
 def test_F86_a_write_that_is_there_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +103,7 @@ def test_F86_a_write_that_is_there_twice_is_noticed(monkeypatch: pytest.MonkeyPa
 
 def test_F61_an_orphan_that_nobody_stopped_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Machine, "_sweep", lambda self, node: self._boot(node))
-    assert "F45" in broken(story("failover"))
+    assert "F45" in broken(story("rqlited_and_node_die"))
 
 
 def test_P3_a_promise_that_goes_back_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +162,7 @@ def test_P12_a_group_that_is_founded_once_more_is_noticed(monkeypatch: pytest.Mo
         real(turn, hosted, "found", join, peers)
 
     monkeypatch.setattr(process, "launch", launch)
-    assert "P12" in broken(story("failover"))
+    assert "P12" in broken(story("rqlited_and_node_die"))
 
 
 def test_F20_a_directory_that_stays_behind_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,3 +189,17 @@ def test_an_engine_that_raises_is_a_finding_with_its_place(monkeypatch: pytest.M
 
     monkeypatch.setattr(doors, "swing", swing)
     assert "ZeroDivisionError: a bug [test_checks.py:" in broken(story("first_access"))
+
+
+def test_P5_two_writers_of_one_epoch_are_noticed() -> None:
+    world = World(1, {"n1": settings(Machines(), "n1")})
+    Workload(world, (Traffic("a/b", SECOND),))
+    world.start()
+    world.schedule.run(4 * SECOND)
+    machine = world.machines["n1"]
+    key, data = next((key, data) for key, data in machine.disk.rows.items() if key.startswith("record/"))
+    record = codec.decode_row(data)
+    world.checks.durable(machine, (effects.Write(key, data),))
+    twin = evolve(record, version=record.version._replace(writer="another store"))
+    with pytest.raises(Violation, match=r"P5: epoch .* has two writers"):
+        world.checks.durable(machine, (effects.Write(key, codec.encode(twin)),))

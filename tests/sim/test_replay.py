@@ -267,7 +267,7 @@ def test_a_simulated_world_of_several_nodes_replays_too(tmp_path: Path, capsys: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Node, "step", step)
-        outcome = play(loader.load(loader.find("failover_three")))
+        outcome = play(loader.load(loader.find("failover")))
     assert outcome.held, outcome.broken
     assert len(engines) > 3  # one machine came back
     for it in recorders.values():

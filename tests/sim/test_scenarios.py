@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from protocol.limits import SECOND
-from sim import bench, loader, tale
+from sim import bench, loader, tale, twice
 from sim.play import play
 from sim.trace import first_divergence
 
@@ -148,5 +148,49 @@ def test_fuzzing_says_how_it_went(tmp_path: Path) -> None:
 
 def test_the_bench_gives_one_object_with_its_unit_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "LASTS", 2 * SECOND)
+    monkeypatch.setattr(bench, "SEEDS", 2)
     best = bench.best(1)
-    assert json.loads(json.dumps(best)).keys() >= {"events_per_s", "events", "digest"}
+    told = bench.as_json(best)
+    assert json.loads(json.dumps(told)) == told
+    assert told.keys() >= {"events_per_s", "seeds_per_s", "events", "digest", "alone_events_per_s"}
+    assert f"{told['events_per_s']:,} events/s on one core" in bench.lines(best)[0]
+
+
+def test_two_processes_whose_hashes_differ_play_the_same() -> None:
+    done = _command("same", "create")
+    assert (done.returncode, done.stdout) == (0, "both processes played the same, to the byte\n")
+
+
+def test_a_set_whose_order_leaks_is_shown_at_the_first_event_that_differs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leak = tmp_path / "sitecustomize.py"  # every Python that starts reads it
+    leak.write_text(
+        "import sim.network\n"
+        "sim.network.FAIR = sim.network.Weather(slowest=1000 + hash('a text') % 1000)\n"
+        "real = sim.network.Network.__init__\n"
+        "def init(self, *rest):\n"
+        "    real(self, *rest)\n"
+        "    self.weather = sim.network.FAIR\n"
+        "sim.network.Network.__init__ = init\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    parting = twice.parting(loader.find("create"))
+    assert parting is not None
+    assert parting.startswith("the traces part at line ")
+    assert "\n- " in parting
+    assert "\n+ " in parting
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in STORIES if loader.load(path).machines.count], ids=lambda path: path.stem
+)
+def test_a_story_of_several_nodes_is_another_one_without_its_clients_or_any_of_its_faults(path: Path) -> None:
+    """Its expectations can fail: each of its faults, and its clients, matter to what it expects."""
+    scenario = loader.load(path)
+    without = [evolve(scenario, workload=(), lasts=scenario.end)]
+    for number in range(len(scenario.faults)):
+        fewer = scenario.faults[:number] + scenario.faults[number + 1 :]
+        without.append(evolve(scenario, faults=fewer, lasts=scenario.end))
+    for other in without:
+        assert not play(other).held, f"it holds with {len(other.faults)} faults and {len(other.workload)} clients"

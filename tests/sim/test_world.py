@@ -209,6 +209,26 @@ def test_F86_a_read_shows_nothing_that_was_never_written_and_nothing_twice(rows:
         history.saw(rows, len(rows), begun=0)
 
 
+def test_F41_a_strong_read_shows_what_an_earlier_one_showed_acknowledged_or_not() -> None:
+    history = History("db")
+    history.sent |= {1, 2, 3}
+    rows = [1, 2, 3]
+    history.saw(rows, 2, begun=10, ended=20)
+    history.saw(rows, 1, begun=15, ended=30)  # it overlaps the first: it may stand before it
+    history.saw(rows, 1, begun=25)  # weak
+    with pytest.raises(Violation, match="begun at 25 µs shows 1 rows, one ended at 20 µs 2"):
+        history.saw(rows, 1, begun=25, ended=40)
+
+
+def test_F41_another_leader_shows_the_same_rows_in_the_same_order() -> None:
+    history = History("db")
+    history.sent |= {1, 2, 3}
+    history.saw([1, 2, 3], 2, begun=10, ended=20)
+    history.saw([1, 2], 2, begun=30, ended=40)
+    with pytest.raises(Violation, match="the first 2 rows are not those"):
+        history.saw([2, 1], 2, begun=50, ended=60)
+
+
 # --- the trace ---
 
 
