@@ -37,7 +37,8 @@ from protocol.messages import (
     SyncRecords,
     SyncWant,
 )
-from protocol.records import join
+from protocol.records import Attempt, join
+from protocol.rows import NamePromise
 from protocol.state import Exchange, State
 from protocol.suspicion import hears, heartbeat
 from protocol.suspicion import on_heartbeat as hear
@@ -186,15 +187,18 @@ def on_sync_page(turn: Turn, sender: Peer, page: SyncPage) -> None:
 
 
 def on_sync_names(turn: Turn, sender: Peer, message: SyncNames) -> None:
-    """Promise what this node may have promised itself: the highest attempt for each name (P10)."""
+    """Promise what this node may have promised itself: the highest attempt for each name (P10), and the birth that was stored last (P11)."""
     exchange, state = _under_way(turn, sender, message.number), turn.state
     if exchange is None:
         return
+    nobody = Attempt(0, "")
     for told in message.promises:
-        held = state.names.get(told.internal)
-        if held is None or (held.attempt, held.birth is not None) < (told.attempt, told.birth is not None):
-            state.names[told.internal] = told
-            turn.write(f"name/{told.internal}", told)
+        held = state.names.get(told.internal, NamePromise(told.internal, nobody))
+        latest = told if (told.stored or nobody) > (held.stored or nobody) else held
+        joined = NamePromise(told.internal, max(held.attempt, told.attempt), latest.birth, latest.stored)
+        if joined != held:
+            state.names[told.internal] = joined
+            turn.write(f"name/{told.internal}", joined)
     exchange.pages.add(message.page)
     _conclude(turn, sender, exchange)
 

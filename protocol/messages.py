@@ -49,7 +49,7 @@ class CreateAnswer:
     """Direct, to the coordinator: what the answering node knows of the name (P10), and its offer or refusal.
 
     ``known``: ``record`` is a living incarnation. ``denied``: a durable promise to this attempt; ``birth`` is a birth
-    already stored for the name. ``superseded``: promised to an attempt of the number ``higher``."""
+    already stored for the name, ``stored`` the attempt that it was stored under last. ``superseded``: promised to an attempt of the number ``higher``."""
 
     attempt: Attempt
     app: str
@@ -60,6 +60,7 @@ class CreateAnswer:
     room: int = 0
     refusal: str = ""
     birth: Birth | None = None
+    stored: Attempt | None = None
     record: Record | None = None
     higher: int = 0
 
@@ -77,14 +78,16 @@ class CreateSuperseded:
 
 @frozen
 class StoreBirth:
-    """Direct, to every known node: store this birth under its attempt, durably, before the founder starts (P11)."""
+    """Direct, to every known node: store this birth under this attempt, durably, before the founder starts (P11). The attempt is
+    that of the birth itself only where nobody carries it on."""
 
     birth: Birth
+    attempt: Attempt
 
 
 @frozen
 class BirthAnswer:
-    """Direct: the birth is stored, or refused since the name is promised to an attempt of the number ``higher``."""
+    """Direct: the birth is stored under this attempt, or refused since the name is promised to an attempt of the number ``higher``."""
 
     incarnation: str
     attempt: Attempt
@@ -94,9 +97,11 @@ class BirthAnswer:
 
 @frozen
 class CreateConfirm:
-    """Broadcast: the chosen members start; everyone else ends its lease (F2). Repeated until reported (F7)."""
+    """Broadcast: the chosen members start, and report to this attempt's coordinator; everyone else ends its lease (F2).
+    Repeated until reported (F7)."""
 
     record: Record
+    attempt: Attempt
 
 
 @frozen

@@ -64,7 +64,8 @@ class Member:
 
 @frozen
 class Birth:
-    """The facts of birth of an incarnation; they never change. The founder belongs to them (P12)."""
+    """The facts of birth of an incarnation; they never change. The founder belongs to them (P12). ``attempt``: the one that minted it;
+    those that carry it on change nothing (P11)."""
 
     incarnation: str
     app: str
@@ -109,6 +110,16 @@ class Record:
         """The same database in another phase, under a later version. A phase change always says anew what is sealed."""
         assert version > self.version, (version, self.version)
         return evolve(self, version=version, phase=phase, seal=seal)
+
+
+def newborn(birth: Birth) -> Record:
+    """The first record of a birth. Whoever carries the birth on writes the very same: in epoch 1 the birth itself is the writer (P5)."""
+    return Record(birth, Version(0, 1, 0, birth.dot.store), "creating", birth.members, Stamp(0, 0, 0))
+
+
+def acknowledged(record: Record) -> Record:
+    """The other record of epoch 1: the birth was finished (P13). It too is the same, whoever writes it (P5)."""
+    return record.at(Version(0, 1, 1, record.birth.dot.store), "active")
 
 
 def join(left: Record, right: Record) -> Record:

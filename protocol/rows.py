@@ -40,11 +40,13 @@ class Identity:
 
 @frozen
 class NamePromise:
-    """The name was denied to this attempt's coordinator (P10); ``birth`` is what was stored under it (P11)."""
+    """The name was denied to this attempt's coordinator (P10). ``birth``: what is stored for it; ``stored``: the attempt under which
+    it was stored last, which is not the birth's own where another coordinator carried it on (P11)."""
 
     internal: str
     attempt: Attempt
     birth: Birth | None = None
+    stored: Attempt | None = None
 
 
 @frozen

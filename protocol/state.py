@@ -166,6 +166,8 @@ class Hosted:
     complete: bool = False
     """Its instance has seen all chosen voters once, or an earlier process of this node may have: others may have been told of
     success since (P13)."""
+    attempt: Attempt = Factory(lambda hosted: hosted.record.birth.attempt, takes_self=True)
+    """The highest attempt whose coordinator confirmed the birth here: how it goes is reported there (P11)."""
     joined: bool = False
     """Its instance may be a voter: it has run long enough, or an earlier process may have made it one."""
 

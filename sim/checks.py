@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from attrs import evolve
+
 from protocol import codec, digest, invariants
 from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash, Write
-from protocol.records import Record
+from protocol.records import Record, Version
 from protocol.rows import EpochPromise, NamePromise
 from sim.laws import Violation
 
@@ -36,6 +38,8 @@ class Checks:
 
         self._writers: dict[tuple[str, int, int], str] = {}
         """(incarnation, generation, epoch) → the store id that wrote records under it, anywhere."""
+        self._versions: dict[tuple[str, Version], Record] = {}
+        """What each version of a record says; ``members`` is a register of its own."""
         self._founded: set[str] = set()
 
     # After a step, and after its commit.
@@ -91,6 +95,9 @@ class Checks:
             raise Violation(
                 "P5", f"epoch {version.epoch} of {row.incarnation} has two writers: {writer}, {version.writer}"
             )
+        first = self._versions.setdefault((row.incarnation, version), row)
+        if evolve(row, members=first.members, stamp=first.stamp) != first:
+            raise Violation("P5", f"two records of {row.incarnation} have version {version}: {first}, {row}")
 
     def wiped(self, machine: Machine) -> None:
         """What this machine promised is gone with its disk: P61 sees to it that the rest is enough."""

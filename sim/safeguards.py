@@ -31,6 +31,7 @@ from sim.switches import (
     any_counter,
     believe_nobody,
     blind_to_direct_clients,
+    coordinator_writes,
     deny_without_promise,
     drained,
     end_any_sleep,
@@ -99,6 +100,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         "a spent epoch is written in",
         replaced(promises, "next_version", version_in),
     ),
+    Safeguard("P5", "each coordinator signs the birth that it carries on", coordinator_writes),
     Safeguard("P6", "members count before a majority has stored them", replaced(process, "majority", one_of)),
     Safeguard("P7", "messages are looked at before deadlines", look_before_expiring),
     Safeguard(

@@ -17,6 +17,7 @@ from protocol.inputs import InstanceExited, InstanceReady, Probed, Snapshotted, 
 from protocol.lifecycle import boot, creation, offers, process, routing, sleep, wake
 from protocol.lifecycle.orders import fire
 from protocol.messages import (
+    CreateConfirm,
     CreateRequest,
     CreateSuperseded,
     Message,
@@ -90,8 +91,20 @@ def deny_without_promise(turn: Turn, sender: str, message: CreateRequest) -> Non
 
 def store_any_birth(turn: Turn, sender: str, message: StoreBirth) -> None:
     """Whichever attempt asks: no denial stands against it."""
-    turn.state.names[message.birth.internal] = NamePromise(message.birth.internal, message.birth.attempt)
+    turn.state.names[message.birth.internal] = NamePromise(message.birth.internal, message.attempt)
     offers.on_store_birth(turn, sender, message)
+
+
+def coordinator_writes() -> Switch:
+    broadcast = Turn.broadcast
+
+    def signed(turn: Turn, message: Message) -> None:
+        if isinstance(message, CreateConfirm):
+            version = message.record.version._replace(writer=turn.state.store)
+            message = CreateConfirm(evolve(message.record, version=version), message.attempt)
+        broadcast(turn, message)
+
+    return patch.object(Turn, "broadcast", signed)
 
 
 def resume_unacknowledged() -> Switch:

@@ -94,11 +94,11 @@ def _resume(
         turn.act(HoldPort(ticket, hosted.raft))
         if record.phase == "active":
             fire(turn, hosted, "exited")
-        elif record.phase == "creating" and record.birth.attempt.coordinator == turn.me and record.peers == (turn.me,):
-            turn.broadcast(
-                Dropped(record.incarnation)
-            )  # nobody but this node could have told of success, and it did not
+        elif record.phase == "creating" and _told_nobody(turn, record):
+            turn.broadcast(Dropped(record.incarnation))
         elif record.phase == "creating":
+            held = turn.state.names.get(record.birth.internal)
+            hosted.attempt = max(hosted.attempt, (held and held.stored) or hosted.attempt)
             hosted.complete = hosted.joined = True  # the process before may have seen to it
             process.begin(turn, hosted)
             turn.after("takeover", record.incarnation, limits.TAKEOVER)
@@ -109,3 +109,12 @@ def _resume(
         turn.act(Trash(instance.internal, incarnation))
     because = "listens until the directories of a majority are merged" if turn.state.listening else ""
     turn.decide("reconciliation results", None, because, "P61" if because else "", **counts)
+
+
+def _told_nobody(turn: Turn, record: Record) -> bool:
+    """This node alone minted the birth, has its only replica and was asked by no other coordinator to carry it on: nobody but itself
+    could have told of success, and it did not. Its store is as it was, or it would listen (P61)."""
+    birth = record.birth
+    own = birth.attempt.coordinator == turn.me and record.peers == (turn.me,)
+    held = turn.state.names.get(birth.internal)
+    return own and not turn.state.listening and held is not None and held.attempt == birth.attempt

@@ -4,8 +4,6 @@ equals the chosen voters and a strong read passed. This file is the coordinator'
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from protocol import coordination, directory, limits, placement, promises
 from protocol.effects import Problem
 from protocol.ids import DatabaseName, Dot, Peer, derived, incarnation_id
@@ -24,7 +22,7 @@ from protocol.messages import (
     Report,
     StoreBirth,
 )
-from protocol.records import Attempt, Birth, Record, Stamp, Version
+from protocol.records import Attempt, Birth, Record, acknowledged, newborn
 from protocol.state import Creation, Hosted, Pending, PromiseRound
 from protocol.turn import Turn
 
@@ -191,10 +189,13 @@ def _close(turn: Turn, creation: Creation) -> None:
         detail = f"only {denials} of {known} known nodes could deny the name, a majority of {needed} is needed"
         _fail(turn, creation, "insufficient-nodes", detail)
         return
-    stored = [one.birth for one in creation.answers.values() if one.birth and one.birth.dot not in turn.state.context]
+    stored = [
+        (one.stored, one.birth)
+        for one in creation.answers.values()
+        if one.birth and one.stored and one.birth.dot not in turn.state.context
+    ]
     if stored:
-        carried = max(stored, key=lambda birth: (birth.attempt, birth.incarnation))
-        creation.birth = evolve(carried, attempt=creation.attempt)
+        _, creation.birth = max(stored, key=lambda one: one[0])
         turn.decide("birth carried on", None, "an earlier attempt stored it", "P11", database=creation.internal)
     elif offers < creation.replication_factor:
         refusals = {one.refusal: peer for peer, one in sorted(creation.answers.items()) if one.refusal}
@@ -211,7 +212,7 @@ def _close(turn: Turn, creation: Creation) -> None:
         creation.birth = _mint(turn, creation)
     creation.phase = "storing"
     for peer in turn.state.known:
-        turn.send(peer, StoreBirth(creation.birth))
+        turn.send(peer, StoreBirth(creation.birth, creation.attempt))
 
 
 def _mint(turn: Turn, creation: Creation) -> Birth:
@@ -241,7 +242,7 @@ def _of_incarnation(turn: Turn, incarnation: str) -> Creation | None:
 
 def on_birth_answer(turn: Turn, sender: Peer, message: BirthAnswer) -> None:
     creation = _of_incarnation(turn, message.incarnation)
-    if creation is None or creation.phase != "storing":
+    if creation is None or creation.phase != "storing" or creation.attempt != message.attempt:
         return
     if not message.stored:
         _give_way(turn, creation, sender, message.higher)
@@ -251,10 +252,9 @@ def on_birth_answer(turn: Turn, sender: Peer, message: BirthAnswer) -> None:
         creation.phase = "founding"
         birth = creation.birth
         assert birth is not None
-        record = Record(birth, Version(0, 1, 0, turn.state.store), "creating", birth.members, Stamp(0, 0, 0))
         because = f"{birth.founder} founds it, a majority of the known nodes has stored its birth"
         turn.decide("birth confirmed", None, because, "P11", database=creation.internal)
-        turn.broadcast(CreateConfirm(record))
+        turn.broadcast(CreateConfirm(newborn(birth), creation.attempt))
         turn.after("confirm", creation.internal, limits.CONFIRM_REPEAT)
 
 
@@ -264,10 +264,12 @@ def on_confirm_timer(turn: Turn, internal: str) -> None:
     if creation is None or creation.birth is None or creation.phase != "founding":
         return
     record = turn.state.records.get(creation.birth.incarnation)
-    if record is not None:
+    if record is not None and record.phase != "creating":
+        _end(turn, creation)  # another coordinator of this birth, or a member, has finished it
+    elif record is not None:
         for member in record.members:
             if member.peer not in creation.reports and member.peer != turn.me:
-                turn.send(member.peer, CreateConfirm(record))
+                turn.send(member.peer, CreateConfirm(record, creation.attempt))
         turn.after("confirm", internal, limits.CONFIRM_REPEAT)
 
 
@@ -285,12 +287,11 @@ def on_report(turn: Turn, sender: Peer, message: Report) -> None:
     chosen = tuple(sorted(member.node_id(birth.incarnation) for member in birth.members))
     ready = {peer for peer, report in creation.reports.items() if report.voters == chosen}
     record = turn.state.records.get(birth.incarnation)
-    if record is None or record.version.epoch > 1:
-        _end(turn, creation)  # a member looks after it by now
+    if record is None or record.version.epoch > 1 or record.phase != "creating":
+        _end(turn, creation)  # a member looks after it by now, or another coordinator has finished it
     elif len(ready) >= majority(len(birth.members)):
         _end(turn, creation)
-        version = Version(0, 1, record.version.sequence + 1, turn.state.store)
-        turn.broadcast(RecordNews(record.at(version, "active")))
+        turn.broadcast(RecordNews(acknowledged(record)))
         turn.decide(
             "database created",
             None,

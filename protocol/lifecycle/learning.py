@@ -39,7 +39,7 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
         _follow(turn, hosted, before or record)
     elif record.phase == "creating":
         if record.member(turn.me) is not None:
-            offers.on_confirm(turn, record.birth.attempt.coordinator, CreateConfirm(record))
+            offers.on_confirm(turn, record.birth.attempt.coordinator, CreateConfirm(record, record.birth.attempt))
     else:
         serving.resume(turn, record.birth.internal)
 

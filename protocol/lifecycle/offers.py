@@ -20,7 +20,7 @@ from protocol.messages import (
     Report,
     StoreBirth,
 )
-from protocol.records import Attempt, Member
+from protocol.records import Attempt, Birth, Member
 from protocol.rows import EpochPromise, Instance, NamePromise
 from protocol.state import Hosted, Lease
 from protocol.turn import Turn
@@ -44,16 +44,16 @@ def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
     if held is not None and held.attempt > message.attempt:
         turn.send(to, evolve(answer, stance="superseded", higher=held.attempt.n))
         return
-    birth = held.birth if held is not None else None
-    answer = evolve(answer, stance="denied", birth=birth)
+    birth, stored = (held.birth, held.stored) if held is not None else (None, None)
+    answer = evolve(answer, stance="denied", birth=birth, stored=stored)
     for lease in [one for one in state.leases.values() if one.internal == internal]:
         if lease.attempt == message.attempt:
             if lease.http:
-                turn.send(to, lease.answer)  # the request was repeated
+                turn.send(to, evolve(lease.answer, birth=birth, stored=stored))  # the request was repeated
             return
         _end_lease(turn, lease, "a newer attempt asks")
     if held is None or held.attempt != message.attempt:
-        state.names[internal] = NamePromise(internal, message.attempt, birth)
+        state.names[internal] = NamePromise(internal, message.attempt, birth, stored)
         turn.write(f"name/{internal}", state.names[internal])
     room = state.config.max_databases - state.load()
     if room <= 0:
@@ -98,25 +98,37 @@ def on_store_birth(turn: Turn, sender: Peer, message: StoreBirth) -> None:
     birth, state = message.birth, turn.state
     if state.listening:
         return
+    stored = birth.dot not in state.context and _store(turn, birth, message.attempt)
     held = state.names.get(birth.internal)
-    stored = (held is None or held.attempt <= birth.attempt) and birth.dot not in state.context
-    if stored:
-        state.names[birth.internal] = NamePromise(birth.internal, birth.attempt, birth)
-        turn.write(f"name/{birth.internal}", state.names[birth.internal])
     higher = held.attempt.n if held is not None and not stored else 0
-    turn.send(sender, BirthAnswer(birth.incarnation, birth.attempt, stored, higher))
+    turn.send(sender, BirthAnswer(birth.incarnation, message.attempt, stored, higher))
+
+
+def _store(turn: Turn, birth: Birth, attempt: Attempt) -> bool:
+    """Store a birth under an attempt, durably, unless the name is promised to a higher one, or another birth is stored under
+    this very one (P11)."""
+    held = turn.state.names.get(birth.internal)
+    if held is not None and held.attempt > attempt:
+        return False
+    if held is not None and held.birth is not None and held.stored == attempt:
+        return held.birth == birth
+    turn.state.names[birth.internal] = NamePromise(birth.internal, attempt, birth, attempt)
+    turn.write(f"name/{birth.internal}", turn.state.names[birth.internal])
+    return True
 
 
 def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:
     """The chosen members start: the founder founds, the others join; everyone else's lease ends (F2)."""
     birth = message.record.birth
     here = turn.state.hosted.get(birth.incarnation)
-    if here is not None and here.complete:
-        report_ready(turn, here)  # the confirm was repeated: the report was lost (F7)
-        return
+    if here is not None:
+        here.attempt = max(here.attempt, message.attempt)
+        if here.complete:
+            report_ready(turn, here, message.attempt)  # the confirm was repeated: the report was lost (F7)
+            return
     # A confirm that comes late ends no offer that was made to a later attempt since (F2, F5).
     leases = [one for one in turn.state.leases.values() if one.internal == birth.internal]
-    lease = next((one for one in leases if one.attempt <= birth.attempt), None)
+    lease = next((one for one in leases if one.attempt <= message.attempt), None)
     record = directory.merge(turn, message.record)
     member = record.member(turn.me) if record is not None else None
     born = record is not None and record.phase != "creating"  # all its members host it by now, or have lost it (P54)
@@ -126,10 +138,12 @@ def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:
         return
     promise = EpochPromise(birth.incarnation, 1, birth.attempt.coordinator)
     hosted = Hosted(record, "creating", promise, lease.ticket if lease else next_ticket(turn))
+    hosted.attempt = message.attempt
+    _store(turn, birth, message.attempt)  # at boot it tells whether another coordinator may have been reported to
     turn.state.hosted[birth.incarnation] = hosted
     turn.state.by_ticket[hosted.ticket] = birth.incarnation
     turn.write(f"promise/{birth.incarnation}", promise)
-    lapsed = lease is None or lease.attempt != birth.attempt or lease.raft != member.raft
+    lapsed = lease is None or lease.raft != member.raft
     if lease is not None:
         del turn.state.leases[lease.ticket]
         turn.cancel("lease", str(lease.ticket))
@@ -148,12 +162,10 @@ def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:
         process.launch(turn, hosted, "join", join=(founder.address,))
 
 
-def report_ready(turn: Turn, hosted: Hosted) -> None:
-    """As a chosen member, to the coordinator of the birth (P13); not once a higher epoch is promised to a successor."""
-    coordinator = hosted.record.birth.attempt.coordinator
-    if not holds(hosted, 1, coordinator):
-        return
-    turn.send(coordinator, Report(hosted.incarnation, 1, "ready", hosted.voters, hosted.leader))
+def report_ready(turn: Turn, hosted: Hosted, to: Attempt) -> None:
+    """As a chosen member, to a coordinator of the birth (P13); not once a higher epoch is promised, which ends them all."""
+    if holds(hosted, 1, hosted.record.birth.attempt.coordinator):
+        turn.send(to.coordinator, Report(hosted.incarnation, 1, "ready", hosted.voters, hosted.leader))
 
 
 UNSTARTED = ("port_taken", "binary_missing", "data_missing")
@@ -168,7 +180,7 @@ def report_failed(turn: Turn, hosted: Hosted, cause: str, detail: str) -> None:
         hosted.complete = hosted.joined = False  # what never had data was never ready
     hosted.joined = hosted.joined or cause not in UNSTARTED
     turn.send(
-        hosted.record.birth.attempt.coordinator,
+        hosted.attempt.coordinator,
         Report(hosted.incarnation, 1, "failed", cause=cause, detail=detail[: limits.DETAIL]),
     )
     if hosted.complete:

@@ -68,7 +68,7 @@ def _look_at_voters(turn: Turn, hosted: Hosted) -> None:
     hosted.joined = True
     hosted.complete = Subject(turn, hosted).voters_match
     if hosted.complete:
-        offers.report_ready(turn, hosted)
+        offers.report_ready(turn, hosted, hosted.attempt)
     else:
         turn.after("reprobe", hosted.incarnation, limits.REPROBE)
 

@@ -16,7 +16,7 @@ from protocol import inputs as ip
 from protocol import suspicion
 from protocol.ids import Dot, dot_of
 from protocol.invariants import violations
-from protocol.messages import Dropped, SleepVote
+from protocol.messages import CreateConfirm, Dropped, Message, RecordNews, SleepVote
 from protocol.records import Record
 from protocol.state import Hosted, State
 from protocol.turn import Turn
@@ -91,8 +91,22 @@ def watch(before: Glance, given: ip.Input, state: State, effects: fx.Effects) ->
     # What a booting node reads of its rows is no news.
     for incarnation, record in () if isinstance(given, ip.Boot) else state.records.items():
         events += _written(before.records.get(incarnation), record, state)
-    events += [Event("dropped", one.incarnation) for one in effects.broadcasts if isinstance(one, Dropped)]
+    for news in effects.broadcasts:
+        events += _told(news)
     return events
+
+
+def _told(news: Message) -> list[Event]:
+    """What a node tells all of a birth: whoever carries it on writes the same records, so what was stored does not say who."""
+    match news:
+        case Dropped():
+            return [Event("dropped", news.incarnation)]
+        case CreateConfirm(record):
+            return [Event("chosen", record.incarnation, 1, name=record.birth.internal)]
+        case RecordNews(record) if record.version.epoch == 1 and record.phase == "active":
+            return [Event("acknowledged", record.incarnation, 1, name=record.birth.internal)]
+        case _:
+            return []
 
 
 def _nothing_back(before: Glance, state: State) -> None:
@@ -131,15 +145,13 @@ def _sleep(was: Seen, given: ip.Input, hosted: Hosted, state: State) -> list[Eve
 
 
 def _written(was: Record | None, record: Record, state: State) -> list[Event]:
-    """What this node itself made of a record."""
+    """What this node itself made of a record since its birth."""
     if was == record or record.version.writer != state.store or (was and was.version == record.version):
         return []
     incarnation, epoch = record.incarnation, record.version.epoch
-    events: list[Event] = []
-    if epoch > 1:
-        events.append(Event("wrote", incarnation, epoch))
-    if record.phase == "creating":
-        events.append(Event("chosen", incarnation, epoch, name=record.birth.internal))
+    if epoch == 1:
+        return []
+    events: list[Event] = [Event("wrote", incarnation, epoch)]
     if record.phase == "active":
         events.append(Event("acknowledged", incarnation, epoch, name=record.birth.internal))
     if record.seal is not None and record.seal.epoch == epoch:

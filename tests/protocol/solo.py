@@ -119,7 +119,7 @@ class Solo:
                 denied = ms.CreateAnswer(message.attempt, message.app, message.name, 1, "denied")
                 self.step(ip.Received, sender="p2", message=denied)
             case ms.StoreBirth():
-                stored = ms.BirthAnswer(message.birth.incarnation, message.birth.attempt, True)
+                stored = ms.BirthAnswer(message.birth.incarnation, message.attempt, True)
                 self.step(ip.Received, sender="p2", message=stored)
             case _:
                 pass
