@@ -335,3 +335,14 @@ def test_R40_R42_R43_broadcasts_of_each_operation_are_counted(rf: int) -> None:
     if rf > 1:
         world.run(60 * SECOND)
         assert world.broadcasts == 0, "idle, and kept from sleeping"
+
+
+def test_F51_F45_a_flood_on_three_nodes_is_one_wake_and_one_process_each() -> None:
+    world = asleep()
+    world.broadcasts = 0
+    started = len(world.events("instance started"))
+    requests = [world.ask(peer) for _ in range(100) for peer in world.machines]
+    world.run(3 * SECOND)
+    assert {world.problem(request) for request in requests} == {None}
+    assert len(world.events("instance started")) == started + 3
+    assert world.broadcasts <= len(world.machines) + 1, "an intent of each node at most, and the record"

@@ -71,7 +71,7 @@ async def test_it_stays_up_for_tools_until_ctrl_c(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     cluster = json.loads(path.read_text())
     assert all(psutil.pid_exists(pid) for pid in cluster["pids"])
-    assert f"{cluster['gateways'][0]}/v1/database/query" in text  # the curl commands
+    assert f"{cluster['gateways'][1]}/v1/database/query" in text  # the curl commands
     async with httpx.AsyncClient(base_url=cluster["gateways"][0], verify=False) as client:  # plain HTTP
         client.headers["Authorization"] = f"Bearer {cluster['key']}"
         reply = await client.get("/v1/database/list")
