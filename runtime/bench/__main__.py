@@ -19,6 +19,7 @@ from protocol.limits import MEMBERS
 from runtime.bench import figures
 from runtime.bench.figures import BenchFailed, Figure
 from runtime.bench.lifecycle import lifecycle
+from runtime.bench.thousand import MOST_AWAKE, thousand
 from runtime.rqlited_binary import RqlitedMissing, find_binary
 from runtime.rqlited_floor import FloorFailed
 from runtime.spawned import NodeDidNotStart
@@ -69,11 +70,21 @@ def _parsed(arguments: Sequence[str] | None) -> Any:
     command.add_argument("--rf", type=_at_least(1), default=1, help="replicas, each on a node of its own (default: 1)")
     command.set_defaults(run=_lifecycle, shown=("rf",), beside="raw rqlited")
 
+    command = commands.add_parser("thousand", help="what databases cost that sleep, on three nodes")
+    command.add_argument("--databases", type=_at_least(10), default=1_000, help="how many (default: 1000)")
+    command.add_argument("--awake", type=_at_least(1), default=10, help="how many of them are woken (default: 10)")
+    command.add_argument(
+        "--window", type=_at_least(1), default=30, help="seconds for which CPU is measured (default: 30)"
+    )
+    command.set_defaults(run=_thousand, shown=("databases", "awake", "window"), beside="empty nodes")
+
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     given: Any = parser.parse_args(arguments)
     if getattr(given, "rf", 1) > MEMBERS:
         parser.error(f"--rf: 1 to {MEMBERS}")
+    if given.bench == "thousand" and given.awake > min(given.databases, MOST_AWAKE):
+        parser.error(f"--awake: at most --databases, and {MOST_AWAKE}")
     return given
 
 
@@ -89,6 +100,10 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 async def _lifecycle(directory: Path, given: Any, console: Console) -> list[Figure]:
     return await lifecycle(directory, given.runs, given.rf, console)
+
+
+async def _thousand(directory: Path, given: Any, console: Console) -> list[Figure]:
+    return await thousand(directory, given.databases, given.awake, given.window, console)
 
 
 def _failures(error: Exception) -> Iterator[Exception]:
