@@ -17,6 +17,7 @@ import structlog
 import trio
 from attrs import evolve, frozen
 
+from protocol import codec
 from protocol.chart import TABLE, Chart
 from protocol.inputs import Boot, Input
 from protocol.node import Config, Node
@@ -160,7 +161,7 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         deliver=deliver,
         between=between,
     )
-    control = Control(engine, feed, monotonic, lambda: _about(means, config, gateway, network))
+    control = Control(engine, feed, monotonic, lambda: _about(means, config, gateway, network, executor))
     executor = Executor(
         feed=feed,
         instances=instances,
@@ -208,8 +209,11 @@ def _member(engine: Node) -> Any:
     return member
 
 
-def _about(means: Means, config: Config, gateway: GatewayHost, network: Network) -> Mapping[str, Any]:
+def _about(
+    means: Means, config: Config, gateway: GatewayHost, network: Network, executor: Executor
+) -> Mapping[str, Any]:
     """What ``torpor status`` shows beside the engine's own view."""
+    beat = executor.heartbeat
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -219,4 +223,6 @@ def _about(means: Means, config: Config, gateway: GatewayHost, network: Network)
         "data_dir": str(means.directories.data_dir),
         "connected": sorted(network.connected()),
         "messages": dict(sorted(network.counters.items())),
+        "sent": {way: dict(sorted(types.items())) for way, types in executor.sent.items()},
+        "heartbeat_bytes": 0 if beat is None else len(codec.encode(beat)),
     }

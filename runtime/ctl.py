@@ -107,6 +107,8 @@ def status(it: _Asker) -> None:
         ("nodes", f"{heard} of {len(answer['peers'])} known are heard"),
         ("databases", f"{answer['databases']} known, {answer['hosted']} here"),
         ("awake here", f"{answer['awake']} of at most {answer['max_databases']}"),
+        ("broadcast", _counted(answer["sent"]["broadcast"])),
+        ("sent directly", _counted(answer["sent"]["direct"])),
     ):
         lines.add_row(name, text)
     it.show(answer, lines, *(f"! {text}" for text in answer["advice"]))
@@ -205,6 +207,10 @@ def _table(*headings: str) -> Table:
     for column in table.columns:
         column.overflow = "fold"
     return table
+
+
+def _counted(types: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in types.items()) or "nothing"
 
 
 def _short(peer: str) -> str:

@@ -22,7 +22,7 @@ from runtime.ports import Ports, can_bind
 from runtime.rqlited_binary import find_binary
 from runtime.rqlited_floor import Floor, floor_create, floor_stop, floor_wake
 from runtime.rqlited_start import Timers
-from runtime.spawned import SpawnedNode, port_block
+from runtime.spawned import SpawnedNode, port_blocks
 from runtime.spawned_cluster import ask
 
 APP: Final = "demo"
@@ -131,8 +131,8 @@ class Walk:
             return await _timed(self.client, f"{self.nodes[node].gateway}/v1/database/{what}", body)
 
     async def _raw_create(self) -> float:
-        first = port_block()[0]
-        ports = Ports((first, first + 15), (first + 16, first + 31))
+        (block,) = port_blocks(1)
+        ports = Ports(block.http, block.raft)
         timers, size = Timers(self.heartbeat), len(self.nodes)
         with self.console.status("the raw rqliteds first: creating …"):
             self.floor, seconds = await floor_create(find_binary(), self.floor_directory, timers, ports, n=size)

@@ -8,6 +8,7 @@ report. What the engine was told and told us is logged at level ``debug`` as wel
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -15,7 +16,7 @@ import structlog
 import trio
 
 from protocol import effects, inputs
-from protocol.messages import Message
+from protocol.messages import Heartbeat, Message
 from runtime.directories import Directories
 from runtime.gateway import frames
 from runtime.gateway.host import GatewayHost
@@ -89,6 +90,10 @@ class Executor:
             effects.Believe: self._believe,
         }
         self._halted: Halted | None = None
+        self.sent: Final = {"broadcast": Counter[str](), "direct": Counter[str]()}
+        """Messages that the engine sent to other nodes, by their type; one broadcast counts once, whoever it reaches."""
+        self.heartbeat: Heartbeat | None = None
+        """The last one that was broadcast."""
 
     def carry_out(self, wanted: effects.Effects) -> None:
         """All of one step but its writes, which are durable by now. Raises :class:`Halted` when the engine ends this process."""
@@ -97,8 +102,12 @@ class Executor:
             self._do[type(action)](action)
         if self._transport is not None:
             for each in wanted.sends:
+                self.sent["direct"][type(each.message).__name__] += 1
                 self._transport.send(each.to, each.message)
             for message in wanted.broadcasts:
+                self.sent["broadcast"][type(message).__name__] += 1
+                if isinstance(message, Heartbeat):
+                    self.heartbeat = message
                 self._transport.broadcast(message)
         for decision in wanted.decisions:
             render(decision)

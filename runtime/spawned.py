@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import psutil
 import trio
-from attrs import define
+from attrs import define, frozen
 
 from runtime.life import STATUS
-from runtime.ports import can_bind
+from runtime.ports import Range, can_bind
 
 START_TIMEOUT: Final = 30.0
 STOP_TIMEOUT: Final = 10.0
@@ -34,32 +34,48 @@ class NodeDidNotStart(Exception):
     """The node's exit code and what it said."""
 
 
-def port_block() -> tuple[int, int]:
-    """The first ports of two ranges of :data:`_BLOCK` ports for the databases of one node, of which most are free now. What is not, the node
-    finds out by its own probes."""
-    for _ in range(100):
-        first = random.randrange(_LOWEST, _HIGHEST - 2 * _BLOCK, _BLOCK)
-        if all(can_bind("127.0.0.1", port) for port in range(first, first + 2 * _BLOCK, 8)):
-            return first, first + _BLOCK
-    raise NodeDidNotStart(f"no {2 * _BLOCK} free ports in a row between {_LOWEST} and {_HIGHEST}")
+@frozen
+class PortBlock:
+    """Two ranges of ports for the databases of one node, first and last of each."""
+
+    http: Range
+    raft: Range
+
+
+def port_blocks(count: int, http: int = _BLOCK, raft: int = _BLOCK) -> list[PortBlock]:
+    """Blocks for ``count`` nodes of one machine, of ``http`` and ``raft`` ports each, most of which are free now and which no two of them
+    share: a Raft port stays with its sleeping database, so nobody else may find it free. What is taken nevertheless, each node finds out by
+    its own probes. Raises :class:`NodeDidNotStart`."""
+    size = count * (http + raft)
+    for _ in range(100 if _LOWEST + size <= _HIGHEST else 0):
+        first = random.randrange(_LOWEST, _HIGHEST - size + 1)
+        if all(can_bind("127.0.0.1", port) for port in range(first, first + size, 8)):
+            firsts = range(first, first + size, http + raft)
+            return [PortBlock((one, one + http - 1), (one + http, one + http + raft - 1)) for one in firsts]
+    raise NodeDidNotStart(f"no {size} free ports in a row between {_LOWEST} and {_HIGHEST}")
 
 
 def sections(
-    directory: Path, keys: Mapping[str, str], *, hibernation_timeout: str = "60s", log: Path | None = None
+    directory: Path,
+    keys: Mapping[str, str],
+    *,
+    hibernation_timeout: str = "60s",
+    log: Path | None = None,
+    block: PortBlock | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Settings of a node that is alone, on free ports, with its data in ``directory/data``. ``keys``: SHA-256 of an API key
     → application."""
-    http, raft = port_block()
+    block = block or port_blocks(1)[0]
     return {
         "node": {"data_dir": str(directory / "data"), "listen_addresses": ["/ip4/127.0.0.1/tcp/0"]},
         "database": {
             "replication_factor": 1,
             "hibernation_timeout": hibernation_timeout,
             "max_databases": 32,
-            "port_range_http_start": http,
-            "port_range_http_end": http + _BLOCK - 1,
-            "port_range_raft_start": raft,
-            "port_range_raft_end": raft + _BLOCK - 1,
+            "port_range_http_start": block.http[0],
+            "port_range_http_end": block.http[1],
+            "port_range_raft_start": block.raft[0],
+            "port_range_raft_end": block.raft[1],
         },
         "gateway": {"listen": "127.0.0.1:0"},
         "security": {"api_keys": [{"application": app, "sha256": digest} for digest, app in keys.items()]},

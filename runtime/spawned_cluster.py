@@ -12,7 +12,7 @@ import trio
 
 from runtime import control
 from runtime.identity import DIRECTORY, SECRET
-from runtime.spawned import NodeDidNotStart, SpawnedNode, sections, spawned, write_settings
+from runtime.spawned import NodeDidNotStart, PortBlock, SpawnedNode, port_blocks, sections, spawned, write_settings
 
 FORMED_WITHIN: Final = 60.0
 _LOOK: Final = 0.05
@@ -26,15 +26,18 @@ async def spawned_cluster(
     settings: Mapping[str, Mapping[str, Any]],
     *,
     hibernation_timeout: str = "60s",
+    blocks: Sequence[PortBlock] = (),
 ) -> AsyncGenerator[list[SpawnedNode]]:
     """``size`` nodes below ``directory``, ``node1`` and so on, each with its ``node.yaml``, ``node.log`` and ``data``. ``settings`` come over
-    those of :func:`runtime.spawned.sections`. Raises :class:`NodeDidNotStart`."""
+    those of :func:`runtime.spawned.sections`. ``blocks``: ports for the databases of each node, if not any. Raises :class:`NodeDidNotStart`."""
+    blocks = blocks or port_blocks(size)
     async with AsyncExitStack() as stack:
 
         async def start(number: int, founder: SpawnedNode | None) -> SpawnedNode:
             place = directory / f"node{number}"
             place.mkdir()
-            its = sections(place, keys, hibernation_timeout=hibernation_timeout, log=place / "node.log")
+            log, block = place / "node.log", blocks[number - 1]
+            its = sections(place, keys, hibernation_timeout=hibernation_timeout, log=log, block=block)
             for section, values in settings.items():
                 its[section] = {**its.get(section, {}), **values}
             if founder is not None:

@@ -45,6 +45,9 @@ async def test_R60_R61_status_nodes_databases_and_inspect_tell_what_is_and_why(t
         assert status["pid"] == w.node.pid
         assert status["gateway"] == w.node.gateway
         assert status["advice"] == []
+        assert status["sent"]["direct"] == {}
+        assert status["sent"]["broadcast"].keys() == {"Heartbeat"}, "it is alone"
+        assert 0 < status["heartbeat_bytes"] < 1_000
         (me,) = await answer(w, "nodes")
         assert (me["me"], me["heard"], me["eligible"]) == (True, True, True)
         await w.until(event("hibernated", database=f"{APP}_orders"))
@@ -59,7 +62,12 @@ async def test_R60_R61_status_nodes_databases_and_inspect_tell_what_is_and_why(t
         assert told["hibernated"]["because"]
         assert 0 <= told["hibernated"]["ago_s"] <= told["instance started"]["ago_s"]
 
-        for command, word in (("status", "serving"), ("nodes", "this node"), ("databases", "hibernating")):
+        for command, word in (
+            ("status", "serving"),
+            ("status", " Heartbeat"),
+            ("nodes", "this node"),
+            ("databases", "hibernating"),
+        ):
             code, text = await torpor(w, command)
             assert (code, word in text) == (0, True), text
         code, text = await torpor(w, "inspect", f"{APP}/orders")

@@ -66,12 +66,12 @@ async def test_once_walks_and_leaves_nothing_running(tmp_path: Path) -> None:
 
 async def test_it_stays_up_for_tools_until_ctrl_c(tmp_path: Path) -> None:
     process = await demo(tmp_path / "run", ONCE="")
-    text = await said(process, until="Ctrl-C stops it")
+    text = await said(process, until="Ctrl-C stops them")
     path = tmp_path / "run" / "cluster.json"
     assert path.stat().st_mode & 0o777 == 0o600
     cluster = json.loads(path.read_text())
     assert all(psutil.pid_exists(pid) for pid in cluster["pids"])
-    assert f"{cluster['gateways'][0]}/v1/database/query" in text  # the curl commands
+    assert f"{cluster['gateways'][1]}/v1/database/query" in text  # the curl commands
     async with httpx.AsyncClient(base_url=cluster["gateways"][0], verify=False) as client:  # plain HTTP
         client.headers["Authorization"] = f"Bearer {cluster['key']}"
         reply = await client.get("/v1/database/list")
