@@ -63,11 +63,13 @@ from sim.switches import (
 
 @frozen
 class Safeguard:
-    """``law``: the number that it keeps; ``off``: what happens once it is gone, in words; ``switch``: takes it away."""
+    """``law``: the number that it keeps; ``off``: what happens once it is gone, in words; ``switch``: takes it away; ``scenarios``: those that do
+    not hold without it, the first of them the plainest."""
 
     law: str
     off: str
     switch: Callable[[], Switch]
+    scenarios: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.law} {self.off}"
