@@ -47,6 +47,7 @@ from sim.switches import (
     one_intent_each,
     one_of,
     one_underscore,
+    promise_to_anybody,
     replaced,
     resume_unacknowledged,
     seal_any_stop,
@@ -90,7 +91,7 @@ def of(law: str) -> tuple[Safeguard, ...]:
 
 
 SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
-    Safeguard("P1", "a second coordinator is promised the same epoch", replaced(promises, "promise", always)),
+    Safeguard("P1", "a second coordinator is promised the same epoch", promise_to_anybody),
     Safeguard("P1", "a promise is not durable", write_nothing("promise/")),
     Safeguard("P1", "a promise under older members counts", under_any_members),
     Safeguard("P3", "a veto spends nothing", replaced(promises, "spend", nothing)),
@@ -138,7 +139,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard(
         "P42",
         "a changed address needs no promise",
-        replaced(coordination, "seek", launch_at_once),
+        launch_at_once,
     ),
     Safeguard("P42", "any number of members may move at once", replaced(coordination, "_others_serve", always)),
     Safeguard("P54", "a member without a copy is waited for", replaced(sleep, "on_absent", nothing)),
