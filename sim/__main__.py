@@ -1,5 +1,5 @@
-"""``python -m sim``: play a scenario, replay what a node recorded, look for seeds that break something, measure the simulator, compare
-two traces. Exit code 0 only when every expectation held and no law was broken; 2 for a command or a file that cannot be read."""
+"""``python -m sim``: play a scenario, replay what a node recorded, look for seeds that break something, switch
+safeguards off, measure the simulator, compare two traces. Exit code 0 only when every expectation held and no law was broken; 2 for a command or a file that cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,22 @@ from pathlib import Path
 from attrs import evolve
 
 from protocol.recording import RecordingError
-from sim import bench, cluster, coverage, fuzz, loader, play, replay, shrink, sweep, tale, twice, workers, writer
+from sim import (
+    ablate,
+    bench,
+    cluster,
+    coverage,
+    fuzz,
+    loader,
+    play,
+    replay,
+    shrink,
+    sweep,
+    tale,
+    twice,
+    workers,
+    writer,
+)
 from sim.explore import command
 from sim.scenario import MOST_NODES
 from sim.trace import first_divergence
@@ -132,8 +147,7 @@ def _corpus(_arguments: argparse.Namespace) -> int:
         outcome = play.play(loader.load(path))
         if not outcome.held:
             failures += 1
-            found = outcome.broken or next(str(finding) for finding in outcome.findings if not finding.held)
-            print(f"{path.stem}: {found}\n  replay: python -m sim scenario {path.stem}", flush=True)
+            print(f"{path.stem}: {outcome.failure}\n  replay: python -m sim scenario {path.stem}", flush=True)
     print(f"{len(kept)} kept scenarios, {failures} failures")
     return 1 if failures else 0
 
@@ -197,6 +211,14 @@ def _explore(arguments: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     return 1 if broken else 0
+
+
+def _ablate(arguments: argparse.Namespace) -> int:
+    try:
+        return 0 if ablate.run(arguments, lambda text: print(text, flush=True)) else 1
+    except ablate.Unknown as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -273,6 +295,12 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--states", type=_positive, default=command.STATES, help=f"of each search ({command.STATES})")
     search.add_argument("--jobs", type=_positive, default=1, help="processes, a story each (1)")
     search.set_defaults(run=_explore)
+
+    off = commands.add_parser(
+        "ablate", help="switch each safeguard off, and show which scenario, story or seed notices"
+    )
+    ablate.arguments(off, _positive)
+    off.set_defaults(run=_ablate)
 
     speed = commands.add_parser("bench", help="measure events per second on one core")
     speed.add_argument("--json", action="store_true")

@@ -44,8 +44,7 @@ def judge(seed: int, chosen: Chosen = scenario, covering: bool = False) -> Verdi
     """Play one seed."""
     paths: Counter[str] | None = Counter() if covering else None
     outcome = play(chosen(seed), paths=paths)
-    why = outcome.broken or next((str(finding) for finding in outcome.findings if not finding.held), "")
-    return Verdict(seed, why, outcome.events, dict(paths or {}))
+    return Verdict(seed, outcome.failure, outcome.events, dict(paths or {}))
 
 
 @define

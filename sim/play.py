@@ -60,7 +60,12 @@ class Outcome:
     @property
     def held(self) -> bool:
         """Every expectation held, and no law was broken."""
-        return not self.broken and all(finding.held for finding in self.findings)
+        return not self.failure
+
+    @property
+    def failure(self) -> str:
+        """The law that was broken, or the first expectation that did not hold; empty when all is well."""
+        return self.broken or next((str(finding) for finding in self.findings if not finding.held), "")
 
 
 def settings(machines: Machines, name: str, chance: Random | None = None) -> Settings:

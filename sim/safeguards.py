@@ -48,6 +48,7 @@ from sim.switches import (
     one_intent_each,
     one_of,
     one_underscore,
+    promise_to_anybody,
     replaced,
     resume_unacknowledged,
     seal_any_stop,
@@ -64,11 +65,13 @@ from sim.switches import (
 
 @frozen
 class Safeguard:
-    """``law``: the number that it keeps; ``off``: what happens once it is gone, in words; ``switch``: takes it away."""
+    """``law``: the number that it keeps; ``off``: what happens once it is gone, in words; ``switch``: takes it away; ``scenarios``: those that do
+    not hold without it, the first of them the plainest."""
 
     law: str
     off: str
     switch: Callable[[], Switch]
+    scenarios: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.law} {self.off}"
@@ -89,7 +92,7 @@ def of(law: str) -> tuple[Safeguard, ...]:
 
 
 SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
-    Safeguard("P1", "a second coordinator is promised the same epoch", replaced(promises, "promise", always)),
+    Safeguard("P1", "a second coordinator is promised the same epoch", promise_to_anybody),
     Safeguard("P1", "a promise is not durable", write_nothing("promise/")),
     Safeguard("P1", "a promise under older members counts", under_any_members),
     Safeguard("P3", "a veto spends nothing", replaced(promises, "spend", nothing)),
@@ -138,7 +141,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard(
         "P42",
         "a changed address needs no promise",
-        replaced(coordination, "seek", launch_at_once),
+        launch_at_once,
     ),
     Safeguard("P42", "any number of members may move at once", replaced(coordination, "_others_serve", always)),
     Safeguard("P54", "a member without a copy is waited for", replaced(sleep, "on_absent", nothing)),

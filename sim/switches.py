@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from protocol import ids, limits, node
+from protocol import coordination, ids, limits, node, promises
 from protocol.effects import Forget
 from protocol.inputs import InstanceExited, InstanceReady, Probed, Snapshotted, Tick
-from protocol.lifecycle import boot, creation, offers, process, routing, sleep, wake
+from protocol.lifecycle import boot, creation, offers, process, routing, sleep, stopping, wake
 from protocol.lifecycle.orders import fire
 from protocol.messages import (
     CreateConfirm,
@@ -22,6 +22,7 @@ from protocol.messages import (
     CreateSuperseded,
     Message,
     PromiseAsk,
+    Purpose,
     SealAnswer,
     SleepReport,
     SleepVote,
@@ -135,7 +136,7 @@ def commit_by_majority(turn: Turn, incarnation: str) -> None:
     hosted = turn.state.hosted.get(incarnation)
     if hosted is not None and hosted.sleep is not None and not hosted.sleep.committed:
         if len(hosted.sleep.votes) >= majority(len(hosted.record.members)):
-            sleep.commit(turn, hosted, -1)
+            stopping.commit(turn, hosted, -1)
         else:
             sleep.abort(turn, hosted, "not enough votes in time")
 
@@ -151,7 +152,7 @@ def seal_any_stop(turn: Turn, sender: str, message: SleepReport) -> None:
     if hosted is not None and hosted.sleep is not None:
         hosted.sleep.index = max(hosted.sleep.index, 0)
         message = evolve(message, clean=True, applied=hosted.sleep.index)
-    sleep.on_sleep_report(turn, sender, message)
+    stopping.on_sleep_report(turn, sender, message)
 
 
 def end_any_sleep(turn: Turn, sender: str, message: WakeIntent) -> None:
@@ -185,8 +186,28 @@ def believe_nobody(*_: object) -> Forget:
     return Forget("")
 
 
-def launch_at_once(turn: Turn, hosted: Hosted, _purpose: str) -> None:
-    process.launch(turn, hosted, "restart")
+def launch_at_once() -> Switch:
+    seek = coordination.seek
+
+    def hasty(turn: Turn, hosted: Hosted, purpose: Purpose) -> None:
+        if purpose == "address":
+            process.launch(turn, hosted, "restart")
+        else:
+            seek(turn, hosted, purpose)
+
+    return patch.object(coordination, "seek", hasty)
+
+
+def promise_to_anybody() -> Switch:
+    """The same epoch to whoever asks for it, one after the other; a lower one to nobody."""
+    promise = promises.promise
+
+    def generous(turn: Turn, hosted: Hosted, epoch: int, to: str) -> bool:
+        if epoch == hosted.promise.epoch and hosted.promise.holder != promises.NOBODY:
+            hosted.promise = evolve(hosted.promise, holder=to)
+        return promise(turn, hosted, epoch, to)
+
+    return patch.object(promises, "promise", generous)
 
 
 def version_in(_turn: Turn, hosted: Hosted, epoch: int) -> Version:

@@ -3,17 +3,17 @@ takes a bounded search for a proof. Each line says how many states were seen, ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
-from attrs import fields
+from attrs import fields, frozen
 
 from sim import safeguards
 from sim.explore.search import Found, search
 from sim.explore.stories import STORIES, Story
 from sim.explore.tale import told
-from sim.explore.world import Bounds
+from sim.explore.world import Bounds, State, World
 
 Say = Callable[[str], None]
 STATES: Final = 40_000
@@ -24,6 +24,16 @@ DEPTH: Final = 1_000
 
 class Unknown(ValueError):
     """A story or a law that there is not. Its text is fit for a terminal."""
+
+
+@frozen
+class Searched:
+    """One search, from ``start`` within ``bounds``, and what it found."""
+
+    bounds: Bounds
+    world: World
+    start: State
+    found: Found
 
 
 def chosen(names: Sequence[str], laws: Sequence[str]) -> tuple[Story, ...]:
@@ -53,15 +63,22 @@ def explore(
     gone = [one for law in laws for one in safeguards.of(law)]
     lines += [f"  without {safeguard}" for safeguard in gone]
     with safeguards.without(*gone):
-        for bounds in story.bounds:
-            stage = story.begin()
-            start = stage.world.bounded(stage.state, bounds)
-            found = search(stage.world, start, depth, states, say)
-            lines.append(f"  {_bounds(bounds)}: {_covered(found, depth)}")
-            if found.violation is not None:
-                lines += told(stage.world, start, found)
+        for one in searches(story, depth, states, say):
+            lines.append(f"  {_bounds(one.bounds)}: {_covered(one.found, depth)}")
+            if one.found.violation is not None:
+                lines += told(one.world, one.start, one.found)
                 return True, lines
     return False, lines
+
+
+def searches(
+    story: Story, depth: int = DEPTH, states: int = STATES, say: Say = lambda _text: None
+) -> Iterator[Searched]:
+    """Search one story within each of its bounds, with the engine as it is now."""
+    for bounds in story.bounds:
+        stage = story.begin()
+        start = stage.world.bounded(stage.state, bounds)
+        yield Searched(bounds, stage.world, start, search(stage.world, start, depth, states, say))
 
 
 def _bounds(bounds: Bounds) -> str:
