@@ -10,7 +10,6 @@ import pytest
 import trio
 
 from runtime.identity import DIRECTORY, SECRET, IdentityUnusable, cluster_id, load
-from runtime.life import memory
 from runtime.node import found_cluster, join_cluster
 from runtime.spawned import sections, write_settings
 from runtime.store import FILE, Store
@@ -110,13 +109,3 @@ def test_P60_a_store_with_the_secret_of_another_cluster_does_not_start(tmp_path:
     )
     assert done.returncode == 2
     assert "restore the secret that belongs to this store" in done.stderr
-
-
-def test_P61_who_joins_and_has_met_nobody_begins_anew_at_every_start() -> None:
-    identity = ("identity", b"1")
-    known = ("known/peer", b"2")
-    assert memory((), joined=False) == ((), True)
-    assert memory((identity,), joined=False) == ((identity,), False)
-    assert memory((), joined=True) == ((), False)
-    assert memory((identity,), joined=True) == ((), False)
-    assert memory((identity, known), joined=True) == ((identity, known), False)
