@@ -60,8 +60,7 @@ def configure(settings: LoggingSettings, node_id: str = "") -> None:
     root.setLevel(_LEVELS[settings.level])
     for noisy in ("httpx", "httpcore", "multiaddr", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, _LEVELS[settings.level]))
-    # To libp2p each failed dial and each connection that breaks is an error; ours says what became of a peer.
-    logging.getLogger("libp2p").setLevel(logging.WARNING if settings.level == "debug" else logging.CRITICAL)
+    take_libp2p_over()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -72,6 +71,16 @@ def configure(settings: LoggingSettings, node_id: str = "") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,  # a module's logger made before this call must follow it
     )
+
+
+def take_libp2p_over() -> None:
+    """libp2p's own logs by the level of ours. To be called once more when it has been imported: its import cuts its loggers off from our
+    handler, and their warnings would come out on standard error, wherever ours go."""
+    logger = logging.getLogger("libp2p")
+    logger.propagate = True
+    # To libp2p each failed dial and each connection that breaks is an error; ours says what became of a peer.
+    debugging = logging.getLogger().level == logging.DEBUG
+    logger.setLevel(logging.WARNING if debugging else logging.CRITICAL)
 
 
 def _open(settings: LoggingSettings) -> TextIO:

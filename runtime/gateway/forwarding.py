@@ -1,7 +1,7 @@
 """A query that other nodes serve: to a member's gateway and back. The laws kept here:
 
 - One hop (F93): it says on arrival that it was forwarded, by where it arrives.
-- A query that was sent is never sent again (F86): when its connection ends, a write may have happened.
+- A write that was sent is never sent again (F86): when its connection ends, it may have happened. A read is, once.
 - It takes no longer than it may (R37): the member is told how much of its time is left.
 
 What the member answers is told on as it is, a failure with its type and cause; both logs have one request id.
@@ -48,7 +48,7 @@ class Call:
 
 @frozen
 class NotEntered(Exception):
-    """The query has passed no door anywhere: it may be sent elsewhere. ``refusal``: what to say when there is nowhere else."""
+    """The query has passed no door anywhere, or it only reads: it may be sent elsewhere. ``refusal``: what to say when there is nowhere else."""
 
     refusal: Refusal
 
@@ -106,7 +106,7 @@ class Forwarding:
         except Broken as error:
             if writes:
                 raise Refusal("may-have-committed", f"{error}; look before you repeat it", True) from None
-            raise Refusal("unavailable", str(error)) from None
+            raise NotEntered(Refusal("unavailable", str(error))) from None
         except TooLarge:
             raise Refusal("result-too-large", "the answer is too large: use LIMIT", writes) from None
         except TimeoutError:

@@ -2,14 +2,17 @@
 another node that serves its database.
 
 The laws kept here: what has passed a door stays counted until rqlited is done with it, also when its client or its deadline is
-gone (P30, F89); a write is sent at most once (F86); every query ends by its timeout (R37); who was sent to a node that does not serve the database
-asks this node once more (F14).
+gone (P30, F89); a write is sent again only when it is certain that nobody has taken it in (F86), a read whenever rqlited could not answer it, so that
+a change of the Raft leader is nothing that clients see (F50); every query ends by its timeout (R37); who was sent to a node that does not serve the
+database asks this node once more (F14).
 """
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final
+
+from attrs import define
 
 from runtime.gateway import statements
 from runtime.gateway.doors import Doors, Passage
@@ -21,8 +24,27 @@ from runtime.gateway.upstream import Attempt, Broken, NotSent, Response, TooLarg
 from runtime.gateway.vetting import Read, Write
 from runtime.gateway.waiting import Waiting
 
+_LAST_WORD_S: Final = 0.5
+"""Before its deadline a query is not tried again: its client shall hear what rqlited said, not that time is up."""
 _GRACE_S: Final = 1.0
 """Beyond a read's own timeout, for rqlited to say that it ended it."""
+
+
+@define
+class _Tries:
+    """The tries of one query. ``refused``: how many led nowhere. ``until``: loop time until when rqlited may be asked again after it said
+    that it cannot answer now; as long as a query waits for a door. An election takes a tenth of a second, a lost quorum is for ever."""
+
+    refused: int = 0
+    until: float = 0.0
+
+    def again(self, refusal: Refusal, patience_s: float) -> None:
+        """Rqlited has taken nothing in. Raises ``refusal`` when that has been so for too long."""
+        now = asyncio.get_running_loop().time()
+        self.until = self.until or now + patience_s
+        if refusal.type != "unavailable" or now >= self.until:
+            raise refusal
+        self.refused += 1
 
 
 class Queries:
@@ -49,9 +71,9 @@ class Queries:
         """The JSON body of a query's answer (R31). Raises :class:`Refusal`."""
         body = statements.body_of(statement.sql, args)
         deadline = _deadline(call)
-        refused = False
+        tries = _Tries()
         while True:
-            passage = await self._enter(call, name, statement, args, deadline, refused)
+            passage = await self._enter(call, name, statement, args, deadline, tries)
             if isinstance(passage, bytes):
                 return passage
             left = deadline - asyncio.get_running_loop().time()
@@ -63,7 +85,11 @@ class Queries:
                     )
                 return statements.items_of(response, self._config)
             except (NotSent, Broken):
-                refused = True  # a read changes nothing: try again at the same or another rqlited, within the deadline
+                tries.refused += (
+                    1  # a read changes nothing: try again at the same or another rqlited, within the deadline
+                )
+            except Refusal as refusal:
+                tries.again(refusal, self._patience(deadline))
             except TooLarge:
                 raise self._too_large() from None
             except TimeoutError:
@@ -75,9 +101,9 @@ class Queries:
         """The JSON body of an exec's answer (R30). Raises :class:`Refusal`."""
         body = statements.body_of(statement.sql, args)
         deadline = _deadline(call)
-        refused = False
+        tries = _Tries()
         while True:
-            passage = await self._enter(call, name, statement, args, deadline, refused)
+            passage = await self._enter(call, name, statement, args, deadline, tries)
             if isinstance(passage, bytes):
                 return passage
             attempt = Attempt()
@@ -94,7 +120,9 @@ class Queries:
             try:
                 return statements.counts_of(task.result(), statement)
             except NotSent:
-                refused = True
+                tries.refused += 1
+            except Refusal as refusal:
+                tries.again(refusal, self._patience(deadline))
             except Broken as error:
                 raise Refusal("may-have-committed", f"{error}; look before you repeat it", True) from None
             except TooLarge:
@@ -118,7 +146,7 @@ class Queries:
         statement: Read | Write,
         args: statements.Arguments,
         deadline: float,
-        refused: bool,
+        tries: _Tries,
     ) -> Passage | bytes:
         """A passage; or the whole answer, where another node serves the database."""
         asked_again = False
@@ -126,7 +154,7 @@ class Queries:
             in_flight = self._doors.in_flight + self._forwarding.in_flight
             if in_flight >= self._config.in_flight:
                 raise Refusal("busy", f"{in_flight} queries are in flight")
-            way = await self._waiting.way(call.app, name, deadline, forwarded=call.forwarded, refused=refused)
+            way = await self._waiting.way(call.app, name, deadline, forwarded=call.forwarded, refused=tries.refused)
             if isinstance(way, Passage):
                 return way
             try:
@@ -135,11 +163,17 @@ class Queries:
                 self._routes.drop(call.app, name)
                 if asked_again:
                     raise error.refusal from None
-                asked_again = refused = True
+                asked_again = True
+                tries.refused += 1
             except Refusal as refusal:
                 if refusal.status >= 500:  # not the statement's fault: look for a better member next time
                     self._routes.drop(call.app, name)
                 raise
+
+    def _patience(self, deadline: float) -> float:
+        """Seconds for which rqlited may say that it cannot answer, some of the query's own left for the last word."""
+        left = deadline - asyncio.get_running_loop().time()
+        return min(self._config.wait_timeout_s, left - _LAST_WORD_S)
 
     def _too_large(self) -> Refusal:
         return Refusal("result-too-large", f"more than {self._config.result_bytes} bytes: use LIMIT")

@@ -23,7 +23,8 @@ from runtime.gateway.vetting import Write
 
 Arguments = list[Any] | dict[str, Any]
 
-EXECUTE: Final = "/db/execute"
+EXECUTE: Final = "/db/execute?retries=0"
+"""A follower passes a write on to its leader once: told of the last of several tries alone, nobody would know what became of the first."""
 _STEP_MS: Final = 250
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _NOT_APPLIED: Final = (
@@ -34,8 +35,11 @@ _NOT_APPLIED: Final = (
     "not ready",
     "store not open",
     "not open",
+    "pool get: ",
+    "write protobuf ",
 )
-"""Refusals that rqlited makes before it hands a statement to Raft. *Leadership lost* comes after, and is not one."""
+"""Refusals that rqlited makes before it hands a statement to Raft; the last two are of a follower, which could not connect to its leader, or not
+write the statement to the end (one that broke off while *reading* may have been heard). *Leadership lost* comes after, and is not one."""
 _TIMED_OUT: Final = ("query timeout", "context deadline exceeded", "interrupted")
 _STORAGE: Final = ("disk i/o error", "database disk image is malformed", "database or disk is full")
 

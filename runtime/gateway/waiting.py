@@ -50,15 +50,15 @@ class Waiting:
         self._lists: dict[Request, asyncio.Future[tuple[str, ...]]] = {}
 
     async def way(
-        self, app: str, name: str, deadline: float, *, forwarded: bool, refused: bool = False
+        self, app: str, name: str, deadline: float, *, forwarded: bool, refused: int = 0
     ) -> Passage | tuple[Hop, ...]:
         """Wait for a passage, until ``deadline`` (loop time), or for the gateways of those who serve the database. ``forwarded``: the
-        query came from another gateway, and gets a passage alone. ``refused``: the last way led nowhere, so ask the node even if the
-        door looks open. Raises :class:`Refusal`: the node's cause, or ``wake-timeout``, ``busy``, ``stopping``."""
+        query came from another gateway, and gets a passage alone. ``refused``: how many ways led nowhere; after one the node is asked
+        even if the door looks open, and each further one waits longer. Raises :class:`Refusal`: the node's cause, or ``wake-timeout``, ``busy``, ``stopping``."""
         if not refused and (way := self._known_way(app, name, forwarded)):
             return way
         deadline = min(deadline, asyncio.get_running_loop().time() + self._config.wait_timeout_s)
-        pause = _FIRST_PAUSE_S if refused else 0.0
+        pause = min(_FIRST_PAUSE_S * 2 ** min(refused - 1, 8), _LONGEST_PAUSE_S) if refused else 0.0
         while True:
             if pause:
                 await self._pause(pause, deadline)

@@ -33,6 +33,7 @@ from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.tcp import tcp as libp2p_tcp
 from multiaddr import Multiaddr
 
+from runtime import logs
 from runtime.identity import Identity
 from runtime.transport import bounds
 from runtime.transport.addresses import PeerAddress
@@ -43,6 +44,8 @@ _ALWAYS: Final = 1_000_000
 """For libp2p's own limits, which count what ours must not: ours decide."""
 
 log = structlog.stdlib.get_logger("transport")
+
+logs.take_libp2p_over()
 
 
 def _reuse_address_only(sock: Any) -> None:

@@ -1,18 +1,27 @@
 """A cluster of real nodes on loopback, each in a process of its own: one founds, the others join it, exactly as an operator would
-do it: a copy of the secret, and the address that the first one prints."""
+do it: a copy of the secret, and the address that the first one prints. When the story is over, what each node's flight recorder kept
+replays byte for byte, and no secret is in it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import base64
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import trio
+
+from runtime import control, identity
 from runtime.identity import DIRECTORY, SECRET
+from runtime.recorder import DIRECTORY as RECORDINGS
+from runtime.spawned_cluster import ask
 from runtime.transport.addresses import settle
-from tests.runtime.node_world import Line, World, event, world
+from sim.replay import Replay, files
+from tests.runtime.node_world import APP, Line, World, open_files_below, world
 
 HEALTH = "500ms"
+_LOOK = 0.05
 
 
 def merged(line: Line) -> bool:
@@ -30,22 +39,108 @@ def joining(first: World, *others: World) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def cluster(directory: Path, size: int = 3, **overrides: dict[str, Any]) -> AsyncGenerator[list[World]]:
+async def cluster(
+    directory: Path, size: int = 3, *, hibernation_timeout: str = "60s", **overrides: dict[str, Any]
+) -> AsyncGenerator[list[World]]:
     """``size`` nodes that have heard each other, and whose listening is over (P61)."""
     async with AsyncExitStack() as stack:
-        nodes: list[World] = []
-        for number in range(size):
+        nodes: list[World | None] = [None] * size
+
+        async def start(number: int, **settings: dict[str, Any]) -> None:
             place = directory / f"node{number}"
             place.mkdir()
-            settings = {"database": {"replication_factor": size}} | overrides
             # The same port at every start, as in a real configuration.
             settings["node"] = {"listen_addresses": [str(address) for address in settle(["/ip4/127.0.0.1/tcp/0"])]}
-            settings |= joining(nodes[0]) if nodes else {"discovery": {"health_check_interval": HEALTH}}
-            nodes.append(await stack.enter_async_context(world(place, found=not nodes, **settings)))
-        for one in nodes:
-            for other in nodes:
-                if other is not one:
-                    await one.until(event("node heard", peer=other.node.status()["node_id"]))
-        for joiner in nodes[1:]:
+            settings = {"database": {"replication_factor": size}} | settings | overrides
+            one = world(place, found=not number, hibernation_timeout=hibernation_timeout, **settings)
+            nodes[number] = await stack.enter_async_context(one)
+
+        await start(0, discovery={"health_check_interval": HEALTH})
+        assert nodes[0] is not None
+        for number in range(1, size):
+            await start(number, **joining(nodes[0]))
+        running = [node for node in nodes if node is not None]
+        for one in running:
+            await one.until(hears(*(other for other in running if other is not one)))
+        for joiner in running[1:]:
             await joiner.until(merged)
-        yield nodes
+        yield running
+    for node in running:
+        replays(node)
+
+
+def hears(*others: World) -> Callable[[Line], bool]:
+    """Whether the node has heard all of these; for one :meth:`World.until`."""
+    left = {other.peer for other in others}
+
+    def seen(line: Line) -> bool:
+        if line.get("event") == "node heard":
+            left.discard(line["peer"])
+        return not left
+
+    return seen
+
+
+def replays(node: World) -> None:
+    """All that the node has recorded leads to the same effects again, byte for byte, and names nothing that is secret."""
+    recordings = node.data / RECORDINGS
+    Replay("table", lambda _line: None).run(recordings)
+    who = identity.load(node.data)
+    secrets = [key.encode() for key in node.keys.values()]
+    for key in (who.key, who.secret):
+        secrets += [key, key.hex().encode(), base64.b64encode(key)[:40]]
+    for pem in node.data.rglob("*.pem"):
+        secrets += pem.read_bytes().splitlines()[1:3]
+    kept = b"".join(path.read_bytes() for path in files(recordings))
+    assert kept
+    assert [secret for secret in secrets if secret in kept] == []
+
+
+# What the nodes say of themselves.
+
+
+async def inspected(node: World, database: str = "users", app: str = APP) -> dict[str, Any]:
+    """What ``torpor inspect`` would show; empty while the node knows of no such database."""
+    try:
+        (one,) = await ask(node.node, "inspect", app=app, name=database)
+    except control.Refused:
+        return {}
+    return one
+
+
+async def until_told(
+    node: World,
+    seen: Callable[[dict[str, Any]], bool],
+    *,
+    database: str = "users",
+    app: str = APP,
+    within: float = 20.0,
+) -> dict[str, Any]:
+    """What the node says of the database, as soon as it is so. Asked again and again: of what a node learns of others, its log tells
+    only what it does about it."""
+    told: dict[str, Any] = {}
+    try:
+        with trio.fail_after(within):
+            while not (told and seen(told)):
+                told = await inspected(node, database, app)
+                await trio.sleep(_LOOK)
+    except trio.TooSlowError:
+        raise AssertionError(f"{node.peer} says {told}") from None
+    return told
+
+
+async def until_asleep(nodes: list[World], database: str = "users", app: str = APP) -> dict[str, Any]:
+    """All say that it sleeps, and nothing of it runs; what the first one says."""
+    told = [
+        await until_told(node, lambda one: one["phase"] == "hibernating", database=database, app=app) for node in nodes
+    ]
+    for node in nodes:
+        assert node.rqliteds(f"{app}_{database}") == []
+        assert open_files_below(node.data / f"{app}_{database}") == []
+    return told[0]
+
+
+def members(nodes: list[World], told: dict[str, Any]) -> tuple[list[World], list[World]]:
+    """The nodes that are members of what :func:`inspected` told of, and those that are not."""
+    peers = {member["peer"] for member in told["members"]}
+    return [node for node in nodes if node.peer in peers], [node for node in nodes if node.peer not in peers]

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from runtime.gateway.auth import new_key
 from runtime.spawned import SpawnedNode, children, sections, spawned, write_settings
 
 APP = "shop"
+ELSE = "bakery"
+"""Another application."""
 Line = dict[str, Any]
 Seen = Callable[[Line], bool]
 
@@ -44,9 +47,10 @@ def outcome(kind: str, **fields: Any) -> Seen:
 class World:
     directory: Path
     config: Path
-    key: str
+    keys: dict[str, str]
     nursery: trio.Nursery
     node: SpawnedNode
+    peer: str = ""
     lines: list[Line] = field(factory=list)
     incarnations: dict[str, str] = field(factory=dict)
     traps: list[tuple[Seen, Callable[[], object]]] = field(factory=list)
@@ -66,6 +70,7 @@ class World:
             coming = spawned(self.config, *arguments, data=self.data, stderr=writing)
             self.nursery.start_soon(self._read, reading)
             self.node = await self._stack.enter_async_context(coming)
+            self.peer = self.node.status()["node_id"]
         finally:
             os.close(writing)
 
@@ -117,29 +122,37 @@ class World:
     def count(self, seen: Seen, *, since: int = 0) -> int:
         return sum(1 for line in self.lines[since:] if seen(line))
 
-    def client(self, *, timeout: float = 30.0) -> httpx.AsyncClient:
+    @property
+    def key(self) -> str:
+        return self.keys[APP]
+
+    def client(self, *, timeout: float = 35.0, app: str = APP) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=self.node.gateway,
-            headers={"Authorization": f"Bearer {self.key}"},
+            headers={"Authorization": f"Bearer {self.keys[app]}"},
             timeout=timeout,
             limits=httpx.Limits(max_connections=2000),
             verify=False,  # plain HTTP: reading the certificates would cost 50 ms a client
         )
 
-    async def post(self, what: str, database: str, sql: str, args: list[Any] | None = None) -> httpx.Response:
+    async def post(
+        self, what: str, database: str, sql: str, args: list[Any] | None = None, app: str = APP
+    ) -> httpx.Response:
         """One request on a connection of its own."""
-        async with self.client() as client:
+        async with self.client(app=app) as client:
             return await client.post(
                 f"/v1/database/{what}", json={"database": database, "sql": sql, "args": args or []}
             )
 
-    async def execute(self, database: str, sql: str, args: list[Any] | None = None) -> dict[str, Any]:
-        reply = await self.post("exec", database, sql, args)
+    async def execute(self, database: str, sql: str, args: list[Any] | None = None, app: str = APP) -> dict[str, Any]:
+        reply = await self.post("exec", database, sql, args, app)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
-    async def rows(self, database: str, sql: str, args: list[Any] | None = None) -> list[dict[str, Any]]:
-        reply = await self.post("query", database, sql, args)
+    async def rows(
+        self, database: str, sql: str, args: list[Any] | None = None, app: str = APP
+    ) -> list[dict[str, Any]]:
+        reply = await self.post("query", database, sql, args, app)
         assert reply.status_code == 200, reply.text
         return reply.json()["items"]
 
@@ -182,21 +195,40 @@ class World:
         return found
 
 
+def listening(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def open_files_below(directory: Path) -> list[str]:
+    """Files there that some process has open."""
+    found: list[str] = []
+    for process in psutil.process_iter():
+        try:
+            found += [file.path for file in process.open_files() if file.path.startswith(f"{directory}/")]
+        except psutil.Error:
+            continue
+    return found
+
+
 @asynccontextmanager
 async def world(
     directory: Path, *, hibernation_timeout: str = "60s", found: bool = True, **overrides: dict[str, Any]
 ) -> AsyncGenerator[World]:
     """A founded node that serves. ``overrides``: sections of its settings. Whatever it leaves behind when the story ends is a
     failure of the story."""
-    key, digest = new_key()
-    settings = sections(directory, {digest: APP}, hibernation_timeout=hibernation_timeout)
+    made = {app: new_key() for app in (APP, ELSE)}
+    settings = sections(
+        directory, {digest: app for app, (_, digest) in made.items()}, hibernation_timeout=hibernation_timeout
+    )
     settings["logging"] = {"level": "debug", "format": "json"}
     settings["rqlite"] = {"heartbeat_timeout": "60ms"}
     for section, values in overrides.items():
         settings[section] = settings.get(section, {}) | values
     config = write_settings(directory / "node.yaml", settings)
     async with trio.open_nursery() as nursery:
-        it = World(directory, config, key, nursery, None)  # type: ignore[arg-type]
+        it = World(directory, config, {app: key for app, (key, _) in made.items()}, nursery, None)  # type: ignore[arg-type]
         async with it._stack:
             await it.start(*(["--found"] if found else []))
             yield it

@@ -363,7 +363,31 @@ async def test_F86_a_write_whose_member_dies_may_have_committed_and_is_sent_nowh
         assert two.asks()[0] == 2, "the route was dropped with the connection"
 
 
-async def test_F86_a_read_whose_member_dies_is_told_so_and_not_sent_again(
+async def test_F50_a_read_whose_member_dies_is_answered_by_the_next_one(
+    rqlited: Rqlited, certificates: list[Certificate]
+) -> None:
+    async with (
+        pair(certificates, rqlited.url) as two,
+        gateway({USERS: rqlited.url}, certificate=certificates[2]) as third,
+        two.outside.client() as client,
+    ):
+        third.host.believe(None, (certificates[0].fingerprint,))
+        two.outside.keeper.hops[USERS] = [(two.member.hop, third.hop)]
+        answers: list[httpx.Response] = []
+
+        async def read() -> None:
+            answers.append(await post(client, "query", sql=SLOW.format(rows=10_000_000)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await in_flight(two.member)
+            await kill_workers(two.member, third, two.outside)
+        assert answers[0].json()["items"] == [{"n": 10_000_000}]
+        assert two.asks() == (2, 1), "the route was dropped with the connection, and the dead member is tried last"
+        assert len(third.keeper.of(Ask)) == 1
+
+
+async def test_F86_a_read_whose_only_member_dies_is_told_what_its_node_knows(
     rqlited: Rqlited, certificates: list[Certificate]
 ) -> None:
     async with pair(certificates, rqlited.url) as two, two.outside.client() as client:
@@ -375,10 +399,10 @@ async def test_F86_a_read_whose_member_dies_is_told_so_and_not_sent_again(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await in_flight(two.member)
+            two.outside.keeper.refuse = Problem("members-unheard", "no member has been heard within 8 s")
             await kill_workers(two.member, two.outside)
-        assert kind_of(answers[0]) == "unavailable"
-        assert answers[0].headers["retry-after"] == "1"
-        assert two.asks() == (1, 1)
+        assert kind_of(answers[0]) == "members-unheard"
+        assert two.asks() == (2, 1)
 
 
 async def kill_workers(world: World, *others: World) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +91,17 @@ def test_R61_a_log_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     assert str(caught.value).endswith(
         "torpor.log: logging.file: cannot be opened: No such file or directory; name another file"
     )
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_R60_libp2p_does_not_speak_past_our_logs(tmp_path: Path, level: str) -> None:
+    """Its import undoes what was configured for it before; as in a node, which imports it when its logs are long set up."""
+    file = tmp_path / "torpor.log"
+    program = (
+        "import logging; from pathlib import Path; from runtime import logs; from runtime.settings import LoggingSettings; "
+        f"logs.configure(LoggingSettings(format='json', level={level!r}, file=Path({str(file)!r}))); "
+        "import runtime.transport.host; logging.getLogger('libp2p.transport.tcp').error('Failed to open TCP stream')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert ("Failed to open TCP stream" in file.read_text()) == (level == "debug")

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import signal
-import socket
 from pathlib import Path
 
-import psutil
 import pytest
 import trio
 
-from tests.runtime.node_world import APP, World, action, event, outcome, world
+from tests.runtime.node_world import APP, World, action, event, listening, open_files_below, outcome, world
 
 pytestmark = pytest.mark.real
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def open_files_below(directory: Path) -> list[str]:
-    found: list[str] = []
-    for process in psutil.process_iter():
-        try:
-            found += [file.path for file in process.open_files() if file.path.startswith(f"{directory}/")]
-        except psutil.Error:
-            continue
-    return found
 
 
 async def until_asleep(w: World, since: int, database: str = "orders") -> int:
