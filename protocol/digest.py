@@ -35,9 +35,9 @@ def replace(state: State, incarnation: str, record: Record | None) -> None:
     state.root = b""
     if record is not None:
         state.hashes[incarnation] = new
-        state.in_leaf[leaf].add(incarnation)
+        state.in_leaf.setdefault(leaf, set()).add(incarnation)
     else:
-        state.in_leaf[leaf].discard(incarnation)
+        state.in_leaf.get(leaf, set[str]()).discard(incarnation)
 
 
 def short(state: State, incarnation: str) -> bytes:

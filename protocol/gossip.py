@@ -125,7 +125,7 @@ def on_sync_ask(turn: Turn, sender: Peer, ask: SyncAsk) -> None:
 
 def _listed(state: State, leaf: int) -> Iterator[tuple[str, str, tuple[Entry, ...]]]:
     """All of one leaf, in pages that together cover it completely."""
-    incarnations = sorted(state.in_leaf[leaf])
+    incarnations = sorted(state.in_leaf.get(leaf, ()))
     after = ""
     for at in range(0, max(1, len(incarnations)), limits.SYNC_PAGE):
         page = incarnations[at : at + limits.SYNC_PAGE]
@@ -174,7 +174,7 @@ def on_sync_page(turn: Turn, sender: Peer, page: SyncPage) -> None:
             differing.append((incarnation, "want"))
     differing += [
         (incarnation, "have")
-        for incarnation in sorted(state.in_leaf[page.leaf])
+        for incarnation in sorted(state.in_leaf.get(page.leaf, ()))
         if incarnation not in listed and page.after < incarnation and (not page.upto or incarnation <= page.upto)
     ]
     for at in range(0, len(differing), limits.SYNC_BATCH):

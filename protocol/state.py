@@ -331,7 +331,8 @@ class State:
     dots: dict[Dot, list[str]] = Factory(dict[Dot, list[str]])
     """Living incarnations of a birth's number: more than one only where a store was cloned (P14, F32)."""
     hashes: dict[str, int] = Factory(dict[str, int])
-    in_leaf: list[set[str]] = Factory(lambda: [set[str]() for _ in range(limits.BUCKETS)])
+    in_leaf: dict[int, set[str]] = Factory(dict[int, set[str]])
+    """Leaf → the incarnations in it."""
     leaves: list[int] = Factory(lambda: [0] * limits.BUCKETS)
     root: bytes = b""
     """The digest of all leaves, or empty when one has changed since."""
