@@ -14,7 +14,7 @@ from attrs import evolve
 from protocol import ids, limits, node
 from protocol.effects import Forget
 from protocol.inputs import InstanceExited, InstanceReady, Probed, Snapshotted, Tick
-from protocol.lifecycle import boot, creation, offers, process, routing, sleep, wake
+from protocol.lifecycle import boot, creation, offers, process, routing, sleep, stopping, wake
 from protocol.lifecycle.orders import fire
 from protocol.messages import (
     CreateConfirm,
@@ -135,7 +135,7 @@ def commit_by_majority(turn: Turn, incarnation: str) -> None:
     hosted = turn.state.hosted.get(incarnation)
     if hosted is not None and hosted.sleep is not None and not hosted.sleep.committed:
         if len(hosted.sleep.votes) >= majority(len(hosted.record.members)):
-            sleep.commit(turn, hosted, -1)
+            stopping.commit(turn, hosted, -1)
         else:
             sleep.abort(turn, hosted, "not enough votes in time")
 
@@ -151,7 +151,7 @@ def seal_any_stop(turn: Turn, sender: str, message: SleepReport) -> None:
     if hosted is not None and hosted.sleep is not None:
         hosted.sleep.index = max(hosted.sleep.index, 0)
         message = evolve(message, clean=True, applied=hosted.sleep.index)
-    sleep.on_sleep_report(turn, sender, message)
+    stopping.on_sleep_report(turn, sender, message)
 
 
 def end_any_sleep(turn: Turn, sender: str, message: WakeIntent) -> None:
@@ -195,6 +195,15 @@ def version_in(_turn: Turn, hosted: Hosted, epoch: int) -> Version:
 
 def drained(_turn: Turn, hosted: Hosted) -> bool:
     return not hosted.open
+
+
+def hung_is_failed() -> Switch:
+    exit_of = wake.on_exit
+
+    def unforgiving(turn: Turn, hosted: Hosted, exited: InstanceExited, _asked: bool) -> None:
+        exit_of(turn, hosted, exited, False)
+
+    return patch.object(wake, "on_exit", unforgiving)
 
 
 def of_any_run(turn: Turn, outcome: InstanceReady | InstanceExited | Probed | Snapshotted) -> Hosted | None:
