@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from protocol import ids, limits, node
+from protocol import ids, limits, node, promises
 from protocol.effects import Forget
 from protocol.inputs import InstanceExited, InstanceReady, Probed, Snapshotted, Tick
 from protocol.lifecycle import boot, creation, offers, process, routing, sleep, stopping, wake
@@ -29,7 +29,7 @@ from protocol.messages import (
     WakeIntent,
 )
 from protocol.records import Attempt, Record, Version
-from protocol.rows import NamePromise
+from protocol.rows import EpochPromise, NamePromise
 from protocol.state import Hosted, Seeking, State
 from protocol.suspicion import majority
 from protocol.timers import Name, Timers
@@ -187,6 +187,17 @@ def believe_nobody(*_: object) -> Forget:
 
 def launch_at_once(turn: Turn, hosted: Hosted, _purpose: str) -> None:
     process.launch(turn, hosted, "restart")
+
+
+def version_below() -> Switch:
+    following = promises.next_version
+
+    def old(turn: Turn, hosted: Hosted, epoch: int) -> Version | None:
+        if hosted.promise == EpochPromise(hosted.incarnation, epoch, turn.me):
+            return hosted.record.version._replace(epoch=epoch)
+        return following(turn, hosted, epoch)
+
+    return patch.object(promises, "next_version", old)
 
 
 def version_in(_turn: Turn, hosted: Hosted, epoch: int) -> Version:

@@ -239,7 +239,7 @@ def test_P62_P5_an_only_member_that_was_put_back_writes_above_all_that_it_may_ha
     (record,) = world.state(host).records.values()
     assert record.phase == lost.phase == "active"
     assert record.version.epoch <= lost.version.epoch
-    assert record.version > lost.version
+    assert record.version[:2] > lost.version[:2]  # whatever the stores are called
 
 
 def test_F27_a_wiped_node_returns_and_its_clock_does_not_run_backwards() -> None:
