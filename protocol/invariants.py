@@ -38,7 +38,10 @@ def _of_hosted(state: State, hosted: Hosted) -> Iterator[str]:
         yield f"voted for {hosted.vote} with the door open or {hosted.promise.epoch} promised (P30, P32)"
     if hosted.process in ("snapshotting", "stopping") and hosted.open:
         yield "stopping with an open door (P30)"
-    if hosted.promise.epoch < hosted.record.version.epoch and hosted.record.version.writer == state.store:
+    own = (
+        hosted.record.version.writer == state.store and not state.listening
+    )  # who listens may find that it was rolled back (P62)
+    if own and hosted.record.version.epoch > hosted.promise.epoch:
         yield f"wrote epoch {hosted.record.version.epoch} with only {hosted.promise.epoch} promised (P5)"
     if hosted.waiters and hosted.state in ("active", "idle", "failed", "dropped"):
         yield f"{len(hosted.waiters)} clients wait for nothing (R38)"

@@ -36,12 +36,18 @@ def spend(turn: Turn, hosted: Hosted, epoch: int) -> None:
 
 def next_version(turn: Turn, hosted: Hosted, epoch: int) -> Version | None:
     """The version under which this node may write the record in ``epoch``, or None when the epoch is not its own any more
-    (P5): it was spent, or a higher one is promised."""
+    (P5): it was spent, a higher one is promised, or others have promised a higher one, in which the record was written since.
+
+    An only member whose store went back may have promised itself epochs of which it finds no trace. So it writes in a generation of its
+    own for each life of its store: above all that it may have written before (P62)."""
     if hosted.promise != EpochPromise(hosted.incarnation, epoch, turn.me):
         return None
     current = hosted.record.version
-    sequence = current.sequence + 1 if current.epoch == epoch else 0
-    return Version(current.generation, epoch, sequence, turn.state.store)
+    alone = len(hosted.record.members) == 1
+    generation = max(current.generation, turn.state.life - 1) if alone else current.generation
+    sequence = current.sequence + 1 if (current.generation, current.epoch) == (generation, epoch) else 0
+    version = Version(generation, epoch, sequence, turn.state.store)
+    return version if version > current else None
 
 
 def next_record(turn: Turn, hosted: Hosted, epoch: int, phase: Phase, seal: Seal | None = None) -> Record | None:

@@ -77,6 +77,8 @@ class Machine:
         self.node: NodeProcess | None = None
         self.copy: Copy | None = None
         """The last snapshot of its disk that somebody took."""
+        self.robbed = False
+        """Its disk was lost, or put back to an earlier state: what it held may be gone for good (``sim.lost``)."""
         self.halted = False
         """Its node was ended for good."""
         self.remembered: dict[str, tuple[type, tuple[Any, ...]]] | None = None
@@ -186,12 +188,14 @@ class Machine:
     def wipe(self) -> None:
         """The disk is replaced by an empty one under a machine that has lost power: the node's identity is kept elsewhere."""
         self.crash()
+        self.robbed = True
         self.disk.wipe()
         self.checks.wiped(self)
 
     def put_back(self, copy: Copy, whole: bool) -> None:
         """The machine loses power, and comes back with an earlier copy of its store, or of its whole disk (P62)."""
         self.crash()
+        self.robbed = True
         self.disk.restore(copy, whole)
         self.checks.wiped(self)
 

@@ -15,7 +15,8 @@ from attrs import define, field
 from protocol.chart import CHARTS
 from protocol.limits import DRAIN_WINDOW, HEALTH_MISSES, RESTART_BACKOFF_MAX, SECOND, SNAPSHOT_WINDOW, VOTE_WINDOW
 from protocol.node import Config
-from sim import rest
+from sim import lost, rest
+from sim.client import Client
 from sim.coverage import Counted
 from sim.expect import Expectations, Finding
 from sim.faults import Faults
@@ -180,6 +181,8 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
         probes.append((f"{node}: {database}", client.ask(writes=False, strong=True)))
     _run(world, asked_at + ANSWERED_WITHIN, lambda _: all(probe.over for _, probe in probes))
     for whose, probe in probes:
+        if _lost(world, probe.client):
+            continue
         if not probe.over:
             raise Violation("liveness", f"{whose} does not answer a strong read within 10 s of a healed world")
         if probe.verdict != "ok" and not probe.detail.startswith(FULL):
@@ -192,12 +195,23 @@ def _prove_alive(world: World, scenario: Scenario) -> None:
         for (node, database), client in world.clients.items():
             machines = world.clusters[world.machines[node].settings.config.cluster]
             states = {machine.state_of_name(client.internal) for machine in machines}
+            if _lost(world, client):
+                continue
             if client.history.answered and states - {"absent"} != {"hibernating"}:
                 told = ", ".join(sorted(states))
                 raise Violation("liveness", f"{node}: {database} is idle and does not sleep: it is {told}")
     for cluster in world.clusters.values():
+        if lost.directory(cluster):
+            continue
         world.checks.agreed(cluster)
-    for machine in world.machines.values():
-        world.checks.rest(machine, QUERY_TIMEOUT)
-        if timeout and machine.processes:
-            raise Violation("R42", f"{machine.name}: everything sleeps, and {len(machine.processes)} rqlited run")
+        for machine in cluster:
+            world.checks.rest(machine, QUERY_TIMEOUT)
+            running = [one for one in machine.processes.values() if not lost.replicas(cluster, one.start.internal)]
+            if timeout and running:
+                raise Violation("R42", f"{machine.name}: everything sleeps, and {len(running)} rqlited run")
+
+
+def _lost(world: World, client: Client) -> bool:
+    """What the client asks for cannot be had, and no law promises it."""
+    cluster = world.clusters[client.machine.settings.config.cluster]
+    return lost.directory(cluster) or lost.replicas(cluster, client.internal)

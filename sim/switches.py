@@ -30,7 +30,7 @@ from protocol.messages import (
     WakeIntent,
 )
 from protocol.records import Attempt, Record, Version
-from protocol.rows import NamePromise
+from protocol.rows import EpochPromise, NamePromise
 from protocol.state import Hosted, Seeking, State
 from protocol.suspicion import majority
 from protocol.timers import Name, Timers
@@ -210,12 +210,32 @@ def promise_to_anybody() -> Switch:
     return patch.object(promises, "promise", generous)
 
 
+def version_below() -> Switch:
+    following = promises.next_version
+
+    def old(turn: Turn, hosted: Hosted, epoch: int) -> Version | None:
+        if hosted.promise == EpochPromise(hosted.incarnation, epoch, turn.me):
+            return hosted.record.version._replace(epoch=epoch)
+        return following(turn, hosted, epoch)
+
+    return patch.object(promises, "next_version", old)
+
+
 def version_in(_turn: Turn, hosted: Hosted, epoch: int) -> Version:
     return hosted.record.version._replace(epoch=epoch)
 
 
 def drained(_turn: Turn, hosted: Hosted) -> bool:
     return not hosted.open
+
+
+def hung_is_failed() -> Switch:
+    exit_of = wake.on_exit
+
+    def unforgiving(turn: Turn, hosted: Hosted, exited: InstanceExited, _asked: bool) -> None:
+        exit_of(turn, hosted, exited, False)
+
+    return patch.object(wake, "on_exit", unforgiving)
 
 
 def of_any_run(turn: Turn, outcome: InstanceReady | InstanceExited | Probed | Snapshotted) -> Hosted | None:

@@ -118,6 +118,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
     if hosted is None:
         return
     lived = turn.now - hosted.ready_at if hosted.process != "starting" else 0
+    asked = hosted.process == "stopping"
     hosted.process = "none"
     hosted.voters, hosted.leader = (), False
     hosted.lost = exited.cause == "data_missing"
@@ -129,7 +130,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
         case "creating":
             offers.report_failed(turn, hosted, exited.cause, exited.detail)
         case "waking":
-            wake.on_exit(turn, hosted, exited)
+            wake.on_exit(turn, hosted, exited, asked)
         case "hibernating":
             stopping.on_exit(turn, hosted, exited)
         case "active" | "idle" | "replacing":

@@ -140,8 +140,15 @@ def write_active(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
         turn.broadcast(RecordNews(record))
 
 
-def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:
-    """A start failed, or a run died young: try again with backoff until the deadline, or say at once why not."""
+def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited, asked: bool) -> None:
+    """A start failed, or a run died young: try again with backoff until the deadline, or say at once why not. One that was asked to end
+    since it hung is no such failure, and starts again at once: members that wait for each other's votes would otherwise take turns, each
+    down while the other is up, for ever."""
+    if asked:
+        hosted.failures, hosted.error = 0, ""
+        turn.decide("started again", hosted, "it got no quorum in time, and its exit is observed", "F46")
+        process.again_later(turn, hosted)
+        return
     complain(hosted, "instance-failed", f"{exited.cause}: {exited.detail}" if exited.detail else exited.cause)
     hosted.failures += 1
     turn.decide("instance failed", hosted, hosted.error, "F46", attempt=hosted.failures)

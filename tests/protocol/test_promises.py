@@ -17,7 +17,7 @@ from protocol.messages import (
     WakeIntent,
 )
 from protocol.node import Config
-from protocol.records import Member, Record, Stamp
+from protocol.records import Member, Record, Stamp, Version
 from tests.protocol.solo import Solo
 
 TWO = Config("p1", known=("p1", "p2"), replication_factor=1, hibernation_timeout=2 * SECOND)
@@ -111,6 +111,21 @@ def test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used() -> None:
     granted = PromiseAnswer(solo.db.incarnation, wanted, True, Standing(solo.db.incarnation, wanted, "idle"))
     effects = solo.step(ip.Received, sender="p2", message=granted)
     assert answers(effects, SleepProposal) == []
+
+
+def test_P5_an_epoch_below_that_of_the_record_is_not_used() -> None:
+    """Others have promised above, to another one, which has written: the news comes first, and the promises for the old epoch late."""
+    solo = with_another_member()
+    solo.wait(3 * SECOND)
+    solo.step(ip.Received, sender="p2", message=IdleNews(solo.db.incarnation, 1, True))
+    wanted = solo.db.promised
+    record: Record = solo.node.state.records[solo.db.incarnation]
+    written = record.at(Version(0, wanted + 1, 0, "bb"), "active")
+    solo.step(ip.Received, sender="p2", message=RecordNews(written))
+    granted = PromiseAnswer(solo.db.incarnation, wanted, True, Standing(solo.db.incarnation, wanted, "idle"))
+    effects = solo.step(ip.Received, sender="p2", message=granted)
+    assert answers(effects, SleepProposal) == []
+    assert solo.node.state.records[solo.db.incarnation] == written
 
 
 def test_P32_a_commit_without_this_processs_vote_stops_nobody() -> None:

@@ -17,6 +17,7 @@ from protocol.messages import (
     PromiseAnswer,
     PromiseAsk,
     Recall,
+    RecordNews,
     StoreMembers,
     Twin,
 )
@@ -216,6 +217,29 @@ def test_F32_a_database_of_one_replica_goes_on_after_its_store_was_put_back() ->
     assert world.problem(request) is None
     assert set(world.states().values()) == {"hibernating"}
     assert len(world.roots()) == 1
+
+
+def test_P62_P5_an_only_member_that_was_put_back_writes_above_all_that_it_may_have_written() -> None:
+    """What p1 wrote since the copy is known to nobody: the same epochs come again, and must not be taken for the old ones."""
+    world = created(rf=1)
+    (host,) = world.states()
+    copy = dict(world.machines[host].rows)
+    world.run(12 * SECOND)
+    world.lose = lambda _from, _to, message: isinstance(message, RecordNews)
+    request = world.ask(host)
+    world.run(SECOND)
+    assert world.problem(request) is None
+    (lost,) = world.state(host).records.values()
+    restored(world, host, copy)
+    world.lose = lambda _from, _to, _message: False
+    world.run(8 * SECOND)
+    request = world.ask(host)
+    world.run(2 * SECOND)
+    assert world.problem(request) is None
+    (record,) = world.state(host).records.values()
+    assert record.phase == lost.phase == "active"
+    assert record.version.epoch <= lost.version.epoch
+    assert record.version[:2] > lost.version[:2]  # whatever the stores are called
 
 
 def test_F27_a_wiped_node_returns_and_its_clock_does_not_run_backwards() -> None:
