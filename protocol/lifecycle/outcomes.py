@@ -6,7 +6,7 @@ from __future__ import annotations
 from protocol import limits
 from protocol.effects import ReleasePorts
 from protocol.inputs import InstanceExited, InstanceReady, PortsRefused, PortsReserved, Probed, Snapshotted
-from protocol.lifecycle import offers, process, sleep, stopping, wake
+from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -123,6 +123,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
     hosted.voters, hosted.leader = (), False
     hosted.lost = exited.cause == "data_missing"
     hosted.in_flight.clear()
+    serving.look_elsewhere(turn, hosted)
     if hosted.discard:
         process.bury(turn, hosted)
         return

@@ -31,7 +31,7 @@ def on_ask(turn: Turn, ask: Ask) -> None:
     hosted = turn.state.hosted.get(record.incarnation)
     if record.phase == "creating" and (hosted is not None or not ask.forwarded):
         creation.wait(turn, record, ask.request)
-    elif hosted is None:
+    elif hosted is None or _lost(hosted):
         routing.ask(turn, record, ask.request)
     elif hosted.state in ("active", "idle"):
         sleep.used(turn, hosted, "a query arrived")
@@ -62,6 +62,19 @@ def on_dropped(turn: Turn, record: Record) -> None:
 def _ask_again(turn: Turn, app: str, name: str, waiters: list[int]) -> None:
     for request in waiters:
         on_ask(turn, Ask(turn.now, request, app, name, forwarded=request in turn.state.forwarded))
+
+
+def _lost(hosted: Hosted) -> bool:
+    """Its data is not here, and it is with others (P54): a client is sent to them, as by a node that is no member."""
+    return hosted.lost and len(hosted.record.members) > 1
+
+
+def look_elsewhere(turn: Turn, hosted: Hosted) -> None:
+    """A start found no data: whoever waited for it is served by the other members, if there are any (F54)."""
+    if _lost(hosted):
+        waiters, hosted.waiters = hosted.waiters, []
+        for request in waiters:
+            routing.ask(turn, hosted.record, request)
 
 
 def on_listened(turn: Turn, _key: str) -> None:

@@ -40,9 +40,16 @@ def joining(first: World, *others: World) -> dict[str, Any]:
 
 @asynccontextmanager
 async def cluster(
-    directory: Path, size: int = 3, *, hibernation_timeout: str = "60s", **overrides: dict[str, Any]
+    directory: Path,
+    size: int = 3,
+    *,
+    hibernation_timeout: str = "60s",
+    roomy: bool = False,
+    **overrides: dict[str, Any],
 ) -> AsyncGenerator[list[World]]:
-    """``size`` nodes that have heard each other, and whose listening is over (P61)."""
+    """``size`` nodes that have heard each other, and whose listening is over (P61). ``roomy``: the first one has the most room, and
+    so founds every database."""
+    database = {"replication_factor": size} | overrides.pop("database", {})
     async with AsyncExitStack() as stack:
         nodes: list[World | None] = [None] * size
 
@@ -51,7 +58,8 @@ async def cluster(
             place.mkdir()
             # The same port at every start, as in a real configuration.
             settings["node"] = {"listen_addresses": [str(address) for address in settle(["/ip4/127.0.0.1/tcp/0"])]}
-            settings = {"database": {"replication_factor": size}} | settings | overrides
+            room = {"max_databases": 48} if roomy and not number else {}
+            settings = settings | overrides | {"database": database | room}
             one = world(place, found=not number, hibernation_timeout=hibernation_timeout, **settings)
             nodes[number] = await stack.enter_async_context(one)
 
@@ -131,9 +139,11 @@ async def until_told(
 
 async def until_asleep(nodes: list[World], database: str = "users", app: str = APP) -> dict[str, Any]:
     """All say that it sleeps, and nothing of it runs; what the first one says."""
-    told = [
-        await until_told(node, lambda one: one["phase"] == "hibernating", database=database, app=app) for node in nodes
-    ]
+
+    def asleep(one: dict[str, Any]) -> bool:
+        return one["phase"] == "hibernating" and one["process"] in ("", "none")
+
+    told = [await until_told(node, asleep, database=database, app=app) for node in nodes]
     for node in nodes:
         assert node.rqliteds(f"{app}_{database}") == []
         assert open_files_below(node.data / f"{app}_{database}") == []
@@ -144,3 +154,44 @@ def members(nodes: list[World], told: dict[str, Any]) -> tuple[list[World], list
     """The nodes that are members of what :func:`inspected` told of, and those that are not."""
     peers = {member["peer"] for member in told["members"]}
     return [node for node in nodes if node.peer in peers], [node for node in nodes if node.peer not in peers]
+
+
+async def die(*nodes: World) -> None:
+    """SIGKILL to these nodes and to their rqlited, at once: as if their machines had lost power, but for the disks."""
+    its = [process for node in nodes for process in node.rqliteds()]
+    for node in nodes:
+        node.kill()
+    for process in its:
+        process.kill()
+    for node in nodes:
+        await node.node.process.wait()
+
+
+async def until_leader(nodes: list[World], database: str = "users") -> World:
+    """The node whose rqlited leads the group, as it says itself."""
+    with trio.fail_after(20):
+        while True:
+            for node in nodes:
+                if (await inspected(node, database)).get("leader"):
+                    return node
+            await trio.sleep(_LOOK)
+
+
+async def until_silent(node: World, other: World, seconds: float) -> None:
+    """``node`` has had no heartbeat of ``other`` for so long."""
+    with trio.fail_after(20):
+        while True:
+            (seen,) = [one for one in await ask(node.node, "nodes") if one["peer"] == other.peer]
+            if seen["silent_s"] is None or seen["silent_s"] > seconds:
+                return
+            await trio.sleep(_LOOK)
+
+
+async def until_unheard(node: World, other: World) -> None:
+    """``node`` does not count ``other`` among those that it hears."""
+    with trio.fail_after(20):
+        while True:
+            (seen,) = [one for one in await ask(node.node, "nodes") if one["peer"] == other.peer]
+            if not seen["heard"]:
+                return
+            await trio.sleep(_LOOK)

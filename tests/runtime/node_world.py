@@ -46,7 +46,7 @@ def outcome(kind: str, **fields: Any) -> Seen:
 @define(eq=False)
 class World:
     directory: Path
-    config: Path
+    settings: dict[str, dict[str, Any]]
     keys: dict[str, str]
     nursery: trio.Nursery
     node: SpawnedNode
@@ -60,6 +60,16 @@ class World:
     @property
     def data(self) -> Path:
         return self.directory / "data"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "node.yaml"
+
+    def configure(self, **overrides: dict[str, Any]) -> None:
+        """Settings for its next start: sections, whose values come over those of before."""
+        for section, values in overrides.items():
+            self.settings[section] = self.settings.get(section, {}) | values
+        write_settings(self.config, self.settings)
 
     async def start(self, *arguments: str) -> None:
         """The node again, after its end."""
@@ -224,11 +234,9 @@ async def world(
     )
     settings["logging"] = {"level": "debug", "format": "json"}
     settings["rqlite"] = {"heartbeat_timeout": "60ms"}
-    for section, values in overrides.items():
-        settings[section] = settings.get(section, {}) | values
-    config = write_settings(directory / "node.yaml", settings)
     async with trio.open_nursery() as nursery:
-        it = World(directory, config, {app: key for app, (key, _) in made.items()}, nursery, None)  # type: ignore[arg-type]
+        it = World(directory, settings, {app: key for app, (key, _) in made.items()}, nursery, None)  # type: ignore[arg-type]
+        it.configure(**overrides)
         async with it._stack:
             await it.start(*(["--found"] if found else []))
             yield it

@@ -1,0 +1,86 @@
+"""Births on a real cluster whose nodes die in the middle of them, and right after: a client gets its database in the end, one and
+no other, and what was acknowledged is there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import trio
+
+from runtime.node import main
+from runtime.spawned_cluster import ask
+from tests.runtime.cluster_world import cluster, die, hears, inspected, joining, merged, until_told
+from tests.runtime.node_world import World, event
+
+pytestmark = pytest.mark.real
+
+PATIENCE = 40.0
+PASSING = {"create-timeout", "instance-failed", "wake-timeout", "members-unheard", "unavailable", "insufficient-nodes"}
+
+
+async def in_the_end(node: World, sql: str) -> None:
+    """A client that tries again while it is told of what passes."""
+    with trio.fail_after(PATIENCE):
+        while (reply := await node.post("exec", "users", sql)).status_code != 200:
+            kind = reply.json()["type"].rpartition(":")[2]
+            assert kind in PASSING, reply.text
+
+
+async def test_F8_F15_the_coordinator_dies_right_after_the_confirm_and_another_node_gets_its_database(
+    tmp_path: Path,
+) -> None:
+    async with cluster(tmp_path, 4, hibernation_timeout="60s", database={"replication_factor": 3}) as nodes:
+        coordinator = min(nodes, key=lambda node: node.peer)
+        others = [node for node in nodes if node is not coordinator]
+        coordinator.trap(event("birth confirmed"), coordinator.kill)
+        await in_the_end(others[0], "CREATE TABLE IF NOT EXISTS t (n INT)")
+        await coordinator.node.process.wait()
+        await in_the_end(others[1], "INSERT INTO t VALUES (7)")
+        for node in others:
+            assert await node.rows("users", "SELECT n FROM t") == [{"n": 7}]
+        since = len(coordinator.lines)
+        await coordinator.start()
+        await coordinator.until(merged, since=since)
+        told = await until_told(others[0], lambda one: one["phase"] == "active")
+        for node in nodes:
+            one = await until_told(node, lambda one: one["incarnation"] == told["incarnation"])
+            assert one["phase"] == "active"
+            assert await node.rows("users", "SELECT n FROM t") == [{"n": 7}]
+        running = {process.cmdline()[-1].split("/")[-2] for node in nodes for process in node.rqliteds()}
+        assert running == {told["incarnation"]}  # one Raft group
+
+
+async def test_F16_F34_the_first_node_loses_its_disk_right_after_a_birth_and_joins_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with cluster(tmp_path, roomy=True) as nodes:
+        first, *others = nodes
+        await others[0].execute("users", "CREATE TABLE t (n INT)")
+        founded = [line["because"] for node in nodes for line in node.lines if line.get("event") == "birth confirmed"]
+        assert founded[0].startswith(first.peer)  # the founder, of the cluster and of the database
+        await others[1].execute("users", "INSERT INTO t VALUES (7)")
+        await die(first)
+        shutil.rmtree(first.data)
+        with trio.fail_after(8):
+            for n, node in enumerate(others, 8):
+                await node.execute("users", "INSERT INTO t VALUES (?)", [n])
+                assert {"n": 7} in await node.rows("users", "SELECT n FROM t")
+
+        # It does not found by itself, and says what to do.
+        assert main(["--config", str(first.config)]) == 2
+        said = capsys.readouterr().err
+        assert "no cluster in" in said
+        assert "discovery.bootstrap_peers" in said
+        assert not first.data.exists()
+        before, since = first.peer, len(first.lines)
+        first.configure(**joining(*others))
+        await first.start()
+        assert first.peer != before
+        await first.until(hears(*others), since=since)
+        await first.until(merged, since=since)
+        assert await first.rows("users", "SELECT n FROM t ORDER BY n") == [{"n": 7}, {"n": 8}, {"n": 9}]
+        assert (await inspected(first))["state"] == ""  # served by the others
+        (advice,) = (await ask(first.node, "status"))["advice"]
+        assert f"torpor node retire PEER (silent: {before})" in advice
