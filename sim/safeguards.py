@@ -91,76 +91,139 @@ def of(law: str) -> tuple[Safeguard, ...]:
 
 
 SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
-    Safeguard("P1", "a second coordinator is promised the same epoch", promise_to_anybody),
-    Safeguard("P1", "a promise is not durable", write_nothing("promise/")),
+    Safeguard(
+        "P1", "a second coordinator is promised the same epoch", promise_to_anybody, ("two_coordinators_one_epoch",)
+    ),
+    Safeguard(
+        "P1", "a promise is not durable", write_nothing("promise/"), ("node_killed", "two_coordinators_one_epoch")
+    ),
     Safeguard("P1", "a promise under older members counts", under_any_members),
     Safeguard("P3", "a veto spends nothing", replaced(promises, "spend", nothing)),
-    Safeguard("P4", "an intent out of an old directory is not answered", never_send(RecordNews, Standing)),
-    Safeguard("P4", "what is stale is not answered", replaced(standing, "tell", nothing)),
+    Safeguard(
+        "P4",
+        "an intent out of an old directory is not answered",
+        never_send(RecordNews, Standing),
+        ("wake_with_wiped_member", "commit_then_death"),
+    ),
+    Safeguard(
+        "P4",
+        "what is stale is not answered",
+        replaced(standing, "tell", nothing),
+        ("commit_then_death", "wake_with_wiped_member"),
+    ),
     Safeguard(
         "P5",
         "a spent epoch is written in",
         replaced(promises, "next_version", version_in),
+        ("commit_then_death", "failover"),
     ),
-    Safeguard("P6", "members count before a majority has stored them", replaced(process, "majority", one_of)),
-    Safeguard("P7", "messages are looked at before deadlines", look_before_expiring),
+    Safeguard(
+        "P6",
+        "members count before a majority has stored them",
+        replaced(process, "majority", one_of),
+        ("moves_while_cut_off",),
+    ),
+    Safeguard("P7", "messages are looked at before deadlines", look_before_expiring, ("deadline_passes_in_the_pause",)),
     Safeguard(
         "P10",
         "a denial promises nothing",
         lambda: patch.dict(MESSAGES, {CreateRequest: deny_without_promise, StoreBirth: store_any_birth}),
+        ("outbid_creation", "late_confirm"),
     ),
     Safeguard("P10", "a drop that was overtaken by a request costs an answer", never_send(CreateRequest)),
-    Safeguard("P11", "the founder starts before its birth is durable", write_nothing("name/")),
-    Safeguard("P12", "an unacknowledged birth is resumed", resume_unacknowledged),
-    Safeguard("P13", "every chosen member is waited for", replaced(creation, "majority", all_of)),
-    Safeguard("P20", "the context is forgotten", replaced(Context, "__contains__", never)),
+    Safeguard("P11", "the founder starts before its birth is durable", write_nothing("name/"), ("birth_remembered",)),
+    Safeguard("P12", "an unacknowledged birth is resumed", resume_unacknowledged, ("node_killed",)),
+    Safeguard(
+        "P13",
+        "every chosen member is waited for",
+        replaced(creation, "majority", all_of),
+        ("create_coordinator_dies", "stale_directory_first_access"),
+    ),
+    Safeguard("P20", "the context is forgotten", replaced(Context, "__contains__", never), ("node_killed",)),
     Safeguard(
         "P10",
         "who gives way does not say which attempt to beat",
         replaced(creation, "CreateSuperseded", give_way_to_nobody),
+        ("outbid_creation",),
     ),
     Safeguard(
         "P13",
         "a replica that cannot serve when its birth is finished waits for ever",
         replaced(learning, "_born", acknowledge_only),
+        ("born_without_quorum", "concurrent_create"),
     ),
-    Safeguard("P30", "the vote does not wait for the workers", replaced(doors, "drained", drained)),
-    Safeguard("P31", "the last look at the counters is left out", any_counter),
-    Safeguard("P31", "a veto forbids nothing, and a majority is enough", veto_forbids_nothing),
-    Safeguard("P31", "who is heard is not waited for", wait_for_nobody),
-    Safeguard("P32", "any commit is obeyed", replaced(Subject, "vote_is_highest_promise", ALWAYS)),
-    Safeguard("P33", "who stopped for a sleep without a record sleeps on", no_timer("doubt")),
-    Safeguard("P33", "who runs without a quorum calls nobody", replaced(wake, "insist", nothing)),
-    Safeguard("P33", "who wakes without a quorum asks nobody", no_timer("quorum")),
-    Safeguard("P34", "any stop counts for the seal", handled_by(SleepReport, seal_any_stop)),
-    Safeguard("P34", "the commit does not wait for the followers", replaced(sleep, "on_reach_sample", seal_at_once)),
-    Safeguard("P40", "an intent ends any sleep", handled_by(WakeIntent, end_any_sleep)),
-    Safeguard("P41", "a start does not wait for the exit", replaced(Subject, "exit_observed", ALWAYS)),
+    Safeguard(
+        "P30", "the vote does not wait for the workers", replaced(doors, "drained", drained), ("close_not_heard",)
+    ),
+    Safeguard("P31", "the last look at the counters is left out", any_counter, ("direct_at_the_last_moment",)),
+    Safeguard("P31", "a veto forbids nothing, and a majority is enough", veto_forbids_nothing, ("paused_coordinator",)),
+    Safeguard("P31", "who is heard is not waited for", wait_for_nobody, ("heard_and_silent",)),
+    Safeguard(
+        "P32",
+        "any commit is obeyed",
+        replaced(Subject, "vote_is_highest_promise", ALWAYS),
+        ("late_commit_to_the_idle",),
+    ),
+    Safeguard("P33", "who stopped for a sleep without a record sleeps on", no_timer("doubt"), ("commit_then_death",)),
+    Safeguard(
+        "P33", "who runs without a quorum calls nobody", replaced(wake, "insist", nothing), ("outvoted_while_closing",)
+    ),
+    Safeguard("P33", "who wakes without a quorum asks nobody", no_timer("quorum"), ("wakes_without_quorum",)),
+    Safeguard("P34", "any stop counts for the seal", handled_by(SleepReport, seal_any_stop), ("unclean_stop",)),
+    Safeguard(
+        "P34",
+        "the commit does not wait for the followers",
+        replaced(sleep, "on_reach_sample", seal_at_once),
+        ("sealed_sleep",),
+    ),
+    Safeguard("P40", "an intent ends any sleep", handled_by(WakeIntent, end_any_sleep), ("old_intent",)),
+    Safeguard(
+        "P41",
+        "a start does not wait for the exit",
+        replaced(Subject, "exit_observed", ALWAYS),
+        ("query_after_sigterm",),
+    ),
+    Safeguard("P42", "a changed address needs no promise", launch_at_once, ("port_taken", "taken_port")),
     Safeguard(
         "P42",
-        "a changed address needs no promise",
-        launch_at_once,
+        "any number of members may move at once",
+        replaced(coordination, "_others_serve", always),
+        ("two_ports_taken",),
     ),
-    Safeguard("P42", "any number of members may move at once", replaced(coordination, "_others_serve", always)),
-    Safeguard("P54", "a member without a copy is waited for", replaced(sleep, "on_absent", nothing)),
-    Safeguard("P61", "a node listens to nobody before it creates", replaced(gossip, "enough", always)),
-    Safeguard("F2", "leases do not end", lambda: patch.dict(TIMERS, {"lease": nothing})),
-    Safeguard("F6", "nothing counts against max_databases", replaced(State, "load", zero)),
-    Safeguard("F40", "direct clients are not noticed", blind_to_direct_clients),
     Safeguard(
-        "F45",
-        "outcomes of older runs count",
-        replaced(outcomes, "_current", of_any_run),
+        "P54",
+        "a member without a copy is waited for",
+        replaced(sleep, "on_absent", nothing),
+        ("wake_with_wiped_member",),
     ),
-    Safeguard("F46", "a failed start is not retried", replaced(process, "again_later", nothing)),
-    Safeguard("F51", "each who waits outside sends an intent", replaced(routing, "_seek", one_intent_each)),
-    Safeguard("F51", "a lost intent is not repeated", replaced(limits, "WAKE_REPEAT", limits.WAKE_DEADLINE)),
-    Safeguard("F93", "a forwarded query is sent on", replaced(State, "forwarded", property(not_forwarded, nothing))),
-    Safeguard("F93", "members that are not heard are named", replaced(routing, "hears", always)),
-    Safeguard("F93", "a changed certificate is not told", replaced(suspicion, "Believe", believe_nobody)),
+    Safeguard(
+        "P61", "a node listens to nobody before it creates", replaced(gossip, "enough", always), ("two_fresh_joiners",)
+    ),
+    Safeguard("F2", "leases do not end", lambda: patch.dict(TIMERS, {"lease": nothing}), ("offers_end",)),
+    Safeguard("F6", "nothing counts against max_databases", replaced(State, "load", zero), ("full_node",)),
+    Safeguard("F40", "direct clients are not noticed", blind_to_direct_clients, ("direct_traffic",)),
+    Safeguard("F45", "outcomes of older runs count", replaced(outcomes, "_current", of_any_run), ("late_repeats",)),
+    Safeguard("F46", "a failed start is not retried", replaced(process, "again_later", nothing), ("wake_fails",)),
+    Safeguard(
+        "F51", "each who waits outside sends an intent", replaced(routing, "_seek", one_intent_each), ("from_outside",)
+    ),
+    Safeguard(
+        "F51", "a lost intent is not repeated", replaced(limits, "WAKE_REPEAT", limits.WAKE_DEADLINE), ("lost_intent",)
+    ),
+    Safeguard(
+        "F93",
+        "a forwarded query is sent on",
+        replaced(State, "forwarded", property(not_forwarded, nothing)),
+        ("sent_to_a_wiped_member",),
+    ),
+    Safeguard("F93", "members that are not heard are named", replaced(routing, "hears", always), ("only_member_dead",)),
+    Safeguard(
+        "F93", "a changed certificate is not told", replaced(suspicion, "Believe", believe_nobody), ("late_joiner",)
+    ),
     Safeguard(
         "R3",
         "underscores are not doubled",
         replaced(ids.DatabaseName, "internal", property(one_underscore)),
+        ("slow_network_between_two_replicas",),
     ),
 )
