@@ -224,8 +224,6 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard(
         "F93", "a changed certificate is not told", replaced(suspicion, "Believe", believe_nobody), ("late_joiner",)
     ),
-    Safeguard("P5", "an epoch below the record's is written in", version_below),
-    Safeguard("P5", "each coordinator signs the birth that it carries on", coordinator_writes, ("birth_carried_on",)),
     Safeguard(
         "R3",
         "underscores are not doubled",
