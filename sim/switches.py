@@ -189,6 +189,10 @@ def launch_at_once(turn: Turn, hosted: Hosted, _purpose: str) -> None:
     process.launch(turn, hosted, "restart")
 
 
+def commit_with_any_promise(turn: Turn, hosted: Hosted, index: int) -> None:
+    stopping.commit(turn, hosted, index)
+
+
 def version_below() -> Switch:
     following = promises.next_version
 
