@@ -31,12 +31,14 @@ from sim.switches import (
     any_counter,
     believe_nobody,
     blind_to_direct_clients,
+    commit_with_any_promise,
     coordinator_writes,
     deny_without_promise,
     drained,
     end_any_sleep,
     give_way_to_nobody,
     handled_by,
+    hung_is_failed,
     launch_at_once,
     look_before_expiring,
     never,
@@ -168,6 +170,9 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(Subject, "vote_is_highest_promise", ALWAYS),
         ("late_commit_to_the_idle",),
     ),
+    Safeguard(
+        "P32", "a coordinator that has promised above commits", replaced(sleep, "_commit", commit_with_any_promise)
+    ),
     Safeguard("P33", "who stopped for a sleep without a record sleeps on", no_timer("doubt"), ("commit_then_death",)),
     Safeguard(
         "P33", "who runs without a quorum calls nobody", replaced(wake, "insist", nothing), ("outvoted_while_closing",)
@@ -208,6 +213,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard("F40", "direct clients are not noticed", blind_to_direct_clients, ("direct_traffic",)),
     Safeguard("F45", "outcomes of older runs count", replaced(outcomes, "_current", of_any_run), ("late_repeats",)),
     Safeguard("F46", "a failed start is not retried", replaced(process, "again_later", nothing), ("wake_fails",)),
+    Safeguard("F46", "a start that hung waits as one that failed does", hung_is_failed, ("two_take_turns",)),
     Safeguard(
         "F51", "each who waits outside sends an intent", replaced(routing, "_seek", one_intent_each), ("from_outside",)
     ),

@@ -209,6 +209,10 @@ def promise_to_anybody() -> Switch:
     return patch.object(promises, "promise", generous)
 
 
+def commit_with_any_promise(turn: Turn, hosted: Hosted, index: int) -> None:
+    stopping.commit(turn, hosted, index)
+
+
 def version_below() -> Switch:
     following = promises.next_version
 

@@ -280,6 +280,8 @@ def on_report(turn: Turn, sender: Peer, message: Report) -> None:
         return
     birth = creation.birth
     assert birth is not None
+    if sender not in [member.peer for member in birth.members]:
+        return
     creation.reports[sender] = message
     if message.state == "failed":
         creation.failure = message  # the member sees to the birth's end; what follows then depends on the cause

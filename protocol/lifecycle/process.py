@@ -113,6 +113,8 @@ def on_members_stored(turn: Turn, sender: Peer, message: MembersStored) -> None:
     if hosted is None or hosted.moving is None or hosted.moving.record.version.epoch != message.epoch:
         return
     moving = hosted.moving
+    if hosted.record.member(sender) is None:
+        return
     if message.stored:
         moving.stored.add(sender)
     if len(moving.stored) < majority(len(moving.record.members)) or hosted.process != "reserving":

@@ -193,6 +193,8 @@ def on_vote(turn: Turn, sender: Peer, message: SleepVote) -> None:
     hosted = turn.state.hosted.get(message.incarnation)
     if hosted is None or hosted.sleep is None or hosted.sleep.epoch != message.epoch or hosted.sleep.committed:
         return
+    if hosted.record.member(sender) is None:
+        return
     if message.absent:
         hosted.sleep.absent.add(sender)
     elif message.granted:
@@ -222,7 +224,7 @@ def on_votes_deadline(turn: Turn, incarnation: str) -> None:
     if hosted is None or hosted.sleep is None or hosted.sleep.committed:
         return
     if hosted.sleep.index >= 0:
-        stopping.commit(turn, hosted, -1)  # all have voted; not all have applied what the leader has
+        _commit(turn, hosted, -1)  # all have voted; not all have applied what the leader has
         return
     if not hosted.sleep.sealing:
         _consider_commit(turn, hosted)
@@ -290,13 +292,15 @@ def on_seal(turn: Turn, sender: Peer, message: SealAnswer) -> None:
     hosted = turn.state.hosted.get(message.incarnation)
     if hosted is None or hosted.sleep is None or hosted.sleep.epoch != message.epoch or hosted.sleep.committed:
         return
+    if sender not in hosted.sleep.votes:
+        return
     sleep = hosted.sleep
     everyone = len(sleep.votes) == len(hosted.record.members)
     if sleep.index < 0 and message.index < 0 and not everyone:
         abort(turn, hosted, "whether the Raft leader is among those that voted is not known")
         return
     if message.index < 0 or not everyone:
-        stopping.commit(turn, hosted, -1)
+        _commit(turn, hosted, -1)
         return
     if sleep.index < 0:
         sleep.index = message.index
@@ -306,4 +310,13 @@ def on_seal(turn: Turn, sender: Peer, message: SealAnswer) -> None:
                 turn.send(peer, SealAsk(hosted.incarnation, sleep.epoch, sleep.index))
     sleep.reached.add(sender)
     if sleep.reached >= sleep.votes.keys():
-        stopping.commit(turn, hosted, sleep.index)
+        _commit(turn, hosted, sleep.index)
+
+
+def _commit(turn: Turn, hosted: Hosted, index: int) -> None:
+    """Unless a newer epoch was promised here since: this node's own vote is void by then, and nobody could record the sleep (P5, P32)."""
+    assert hosted.sleep is not None
+    if holds(hosted, hosted.sleep.epoch, turn.me):
+        stopping.commit(turn, hosted, index)
+    else:
+        abort(turn, hosted, "a newer epoch is promised")

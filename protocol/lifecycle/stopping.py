@@ -80,6 +80,8 @@ def on_sleep_report(turn: Turn, sender: Peer, message: SleepReport) -> None:
         if hosted is None or hosted.promise.epoch > message.epoch:
             standing.tell(turn, sender, message.incarnation)
         return
+    if hosted.record.member(sender) is None:
+        return
     hosted.sleep.reports[sender] = message
     if hosted.sleep.reports.keys() >= hosted.sleep.votes.keys():
         _conclude(turn, hosted)  # who did not vote has nothing to stop, or is not heard

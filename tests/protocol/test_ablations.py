@@ -45,6 +45,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     "P5 a spent epoch is written in": (test_promises.test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used),
     "F46 a start that hung waits as one that failed does": story("two_take_turns"),
     "P5 an epoch below the record's is written in": test_promises.test_P5_an_epoch_below_that_of_the_record_is_not_used,
+    "P32 a coordinator that has promised above commits": (
+        test_promises.test_P32_P5_a_coordinator_that_has_promised_above_commits_nothing
+    ),
     "P5 each coordinator signs the birth that it carries on": story("birth_carried_on"),
     "P7 messages are looked at before deadlines": (
         test_lifecycle.test_P7_deadlines_expire_before_the_input_is_looked_at

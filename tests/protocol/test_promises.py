@@ -144,6 +144,39 @@ def test_P32_a_commit_without_this_processs_vote_stops_nobody() -> None:
     assert "commit ignored" in solo.events()
 
 
+def test_P32_P5_a_coordinator_that_has_promised_above_commits_nothing() -> None:
+    """All have voted, and the leader has told its index; then p2 asks for a newer epoch. Nobody could record that sleep."""
+    solo = with_another_member()
+    solo.wait(3 * SECOND)
+    solo.step(ip.Received, sender="p2", message=IdleNews(solo.db.incarnation, 1, True))
+    epoch = solo.db.promised
+    granted = PromiseAnswer(solo.db.incarnation, epoch, True, Standing(solo.db.incarnation, epoch, "idle"))
+    solo.step(ip.Received, sender="p2", message=granted)
+    solo.step(ip.Received, sender="p2", message=SleepVote(solo.db.incarnation, epoch, True))
+    assert solo.node.state.hosted[solo.db.incarnation].sleep.index >= 0
+    assert ask(solo, epoch + 3).granted
+    solo.wait(5 * SECOND)
+    assert solo.node.state.hosted[solo.db.incarnation].sleep is None
+    assert "commit ignored" not in solo.events()
+
+
+def test_P32_a_vote_of_a_node_that_is_no_member_counts_for_nothing() -> None:
+    solo = with_another_member()
+    solo.hear("p3")
+    assert "p3" in solo.node.state.known
+    solo.wait(3 * SECOND)
+    solo.step(ip.Received, sender="p2", message=IdleNews(solo.db.incarnation, 1, True))
+    epoch = solo.db.promised
+    granted = PromiseAnswer(solo.db.incarnation, epoch, True, Standing(solo.db.incarnation, epoch, "idle"))
+    solo.step(ip.Received, sender="p2", message=granted)
+    asked = solo.node.state.hosted[solo.db.incarnation].sleep
+    assert asked is not None
+    solo.step(ip.Received, sender="p3", message=SleepVote(solo.db.incarnation, epoch, False, reason="a stranger"))
+    solo.step(ip.Received, sender="p3", message=SleepVote(solo.db.incarnation, epoch, True, leader=True))
+    assert solo.node.state.hosted[solo.db.incarnation].sleep is asked
+    assert asked.votes.keys() == {"p1"}
+
+
 def test_P30_a_proposal_under_another_epoch_than_the_promised_is_refused() -> None:
     solo = with_another_member()
     solo.wait(3 * SECOND)
