@@ -16,7 +16,7 @@ from protocol import coordination, limits, promises, standing, suspicion
 from protocol.clocks import Context
 from protocol.effects import Forget
 from protocol.inputs import Tick
-from protocol.lifecycle import boot, creation, doors, learning, outcomes, process, routing, sleep, wake
+from protocol.lifecycle import boot, creation, doors, learning, outcomes, process, routing, serving, sleep, wake
 from protocol.lifecycle.orders import Subject, fire
 from protocol.messages import CreateRequest, CreateSuperseded, RecordNews, SealAnswer, Standing
 from protocol.node import _MESSAGES, _TIMERS, Node
@@ -372,6 +372,11 @@ ABLATIONS: list[tuple[str, Callable[[Patch], None], Callable[[], None]]] = [
         "F93 a forwarded query is sent on",
         set_to(State, "forwarded", property(lambda _state: set[int](), lambda _state, _value: None)),
         test_routing.test_F93_one_hop_only_who_came_from_a_gateway_is_never_sent_on,
+    ),
+    (
+        "F54 who waits at a member without its data is refused",
+        set_to(serving, "look_elsewhere", lambda _turn, _hosted: None),
+        lambda: test_routing.test_F54_P54_a_member_without_its_data_sends_its_clients_to_the_others("hibernating"),
     ),
     (
         "F93 members that are not heard are named",
