@@ -16,7 +16,7 @@ from attrs import frozen
 
 from protocol import coordination, gossip, ids, limits, promises, standing, suspicion
 from protocol.clocks import Context
-from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, sleep, wake
+from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, serving, sleep, wake
 from protocol.lifecycle.orders import Subject
 from protocol.messages import CreateRequest, RecordNews, SleepReport, Standing, StoreBirth, WakeIntent
 from protocol.state import State
@@ -226,6 +226,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(State, "forwarded", property(not_forwarded, nothing)),
         ("sent_to_a_wiped_member",),
     ),
+    Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
     Safeguard("F93", "members that are not heard are named", replaced(routing, "hears", always), ("only_member_dead",)),
     Safeguard(
         "F93", "a changed certificate is not told", replaced(suspicion, "Believe", believe_nobody), ("late_joiner",)

@@ -108,7 +108,8 @@ def on_record(turn: Turn, record: Record) -> list[int]:
     seeking = turn.state.seeking.get(record.incarnation)
     if seeking is None:
         return []
-    if record.phase == "hibernating" and record.incarnation not in turn.state.hosted:
+    hosted = turn.state.hosted.get(record.incarnation)
+    if record.phase == "hibernating" and (hosted is None or hosted.lost):
         if record.version.epoch > seeking.epoch:
             _seek_on(turn, record, seeking)  # it slept again meanwhile: that sleep is another one (P40)
         return []

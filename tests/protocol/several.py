@@ -94,6 +94,8 @@ class Several:
         """(kind, bytes) of every message that was put on the wire."""
         self.taken: set[tuple[str, int]] = set()
         """(peer, port): a foreign process listens there."""
+        self.wiped: set[str] = set()
+        """Peers that have their store, and no data of any database."""
         self.terminated: set[tuple[Any, str, int]] = set()
         """Runs that were told to stop, perhaps before they were up."""
         for peer in peers if up is None else up:
@@ -194,6 +196,9 @@ class Several:
                 if (peer, raft) in self.taken:
                     raft = 8000 + machine.ports
                 back(MILLISECOND, ip.PortsReserved, ticket=action.ticket, http=http, raft=raft)
+            case fx.Start() if peer in self.wiped:
+                gone = {"code": None, "cause": "data_missing", "wal_empty": False}
+                back(START, ip.InstanceExited, incarnation=action.incarnation, run=action.run, **gone)
             case fx.Start():
                 group = self.groups.setdefault(action.incarnation, Group())
                 if action.mode == "found":

@@ -116,6 +116,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     ),
     "F51 a lost intent is not repeated": test_routing.test_F51_a_lost_intent_is_repeated,
     "F93 a forwarded query is sent on": (test_routing.test_F93_one_hop_only_who_came_from_a_gateway_is_never_sent_on),
+    "F54 who waits at a member without its data is refused": (
+        lambda: test_routing.test_F54_P54_a_member_without_its_data_sends_its_clients_to_the_others("hibernating")
+    ),
     "F93 members that are not heard are named": (
         test_routing.test_F93_a_member_that_missed_heartbeats_is_named_last_and_then_not_at_all
     ),

@@ -244,3 +244,31 @@ def test_F93_workers_are_told_the_certificates_that_heartbeats_carry_and_again_w
     stranger = Heartbeat("another", "s9", 0, (), (), 0, b"", False, fingerprint=b"foe".ljust(32))
     world.step("p1", ip.Received, sender="p9", message=stranger)
     assert b"foe".ljust(32) not in world.believed["p1"]
+
+
+@pytest.mark.parametrize("phase", ["hibernating", "active"])
+def test_F54_P54_a_member_without_its_data_sends_its_clients_to_the_others(phase: str) -> None:
+    world = asleep()
+    lost, *others = sorted(members(world))
+    world.wiped.add(lost)
+    if phase == "active":
+        world.ask(others[0])
+        world.run(2 * SECOND)
+    for _ in range(2):  # the first one finds out, the second one knows
+        request = world.ask(lost)
+        world.run(2 * SECOND)
+        assert sorted(world.hops(request)) == others
+    forwarded = world.ask(lost, forwarded=True)
+    assert world.problem(forwarded) == "not-a-member"
+
+
+def test_F54_P54_a_lone_replica_without_its_data_says_so() -> None:
+    world = Several(1, 1)
+    world.ask("p1")
+    world.run(10 * SECOND)
+    assert world.states() == {"p1": "hibernating"}
+    world.wiped.add("p1")
+    for _ in range(2):
+        request = world.ask("p1")
+        world.run(1 * SECOND)
+        assert world.problem(request) == "instance-failed"
