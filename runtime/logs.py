@@ -60,8 +60,7 @@ def configure(settings: LoggingSettings, node_id: str = "") -> None:
     root.setLevel(_LEVELS[settings.level])
     for noisy in ("httpx", "httpcore", "multiaddr", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, _LEVELS[settings.level]))
-    # To libp2p each failed dial and each connection that breaks is an error; ours says what became of a peer.
-    logging.getLogger("libp2p").setLevel(logging.WARNING if settings.level == "debug" else logging.CRITICAL)
+    rein_in_libp2p()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -72,6 +71,15 @@ def configure(settings: LoggingSettings, node_id: str = "") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,  # a module's logger made before this call must follow it
     )
+
+
+def rein_in_libp2p() -> None:
+    """Its loggers belong to ours, and say nothing but at level ``debug``: to libp2p each failed dial and each connection that breaks is an
+    error; ours says what became of a peer. To be called again once libp2p is imported, which takes its loggers to itself then: they would write
+    to standard error, past every setting."""
+    theirs = logging.getLogger("libp2p")
+    theirs.setLevel(logging.WARNING if logging.getLogger().level <= logging.DEBUG else logging.CRITICAL)
+    theirs.propagate = True
 
 
 def _open(settings: LoggingSettings) -> TextIO:

@@ -126,7 +126,7 @@ def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:
         return
     promise = EpochPromise(birth.incarnation, 1, birth.attempt.coordinator)
     hosted = Hosted(record, "creating", promise, lease.ticket if lease else next_ticket(turn))
-    turn.state.hosted[birth.incarnation] = hosted
+    turn.state.host(hosted)
     turn.state.by_ticket[hosted.ticket] = birth.incarnation
     turn.write(f"promise/{birth.incarnation}", promise)
     lapsed = lease is None or lease.attempt != birth.attempt or lease.raft != member.raft

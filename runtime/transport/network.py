@@ -14,6 +14,7 @@ import trio
 
 from protocol.inputs import Input
 from protocol.messages import Message
+from runtime import logs
 from runtime.identity import Identity
 from runtime.transport import bounds
 from runtime.transport.addresses import ListenTaken, PeerAddress
@@ -111,6 +112,7 @@ class Network:
         session = await trio.to_thread.run_sync(
             importlib.import_module, "runtime.transport.session", abandon_on_cancel=True
         )
+        logs.rein_in_libp2p()
         listened = False
 
         def up() -> None:
