@@ -18,6 +18,8 @@ def violations(state: State) -> Iterator[str]:
     for incarnation, seeking in state.seeking.items():
         if incarnation not in state.records or not seeking.waiters:
             yield f"{len(seeking.waiters)} clients wait for {incarnation} elsewhere, and nothing will come of it (R38)"
+    if not state.awake <= state.hosted.keys():
+        yield "a database that is not hosted counts against max_databases (F49)"
     tickets = [hosted.ticket for hosted in state.hosted.values()] + list(state.leases)
     if len(tickets) != len(set(tickets)):
         yield "two owners of one port ticket (F83)"
@@ -49,5 +51,7 @@ def _of_hosted(state: State, hosted: Hosted) -> Iterator[str]:
         yield f"{len(hosted.waiters)} clients wait, and no wake is under way (F51)"
     if hosted.state == "idle" and hosted.closing and hosted.open:
         yield "a sleep is being prepared behind an open door (P30)"
+    if hosted.awake != (hosted.incarnation in state.awake):
+        yield f"counted as {'asleep' if hosted.awake else 'awake'} against max_databases, wrongly (F49)"
     if state.records.get(hosted.incarnation) not in (hosted.record, None):
         yield "its record is not the directory's"

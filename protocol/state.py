@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Literal
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 
 from protocol import limits
 from protocol.clocks import Context
@@ -186,6 +186,11 @@ class Hosted:
         return self.record.birth.internal
 
     @property
+    def awake(self) -> bool:
+        """It has a process, or is on its way to one."""
+        return self.process != "none" or self.state != "hibernating"
+
+    @property
     def sleep_epoch(self) -> int:
         """The epoch of the sleep that this member is in: of the commit it obeys, else of the record (P40)."""
         return self.stopping or self.record.version.epoch
@@ -339,12 +344,34 @@ class State:
     tickets: int = 0
     runs: int = 0
     probes: int = 0
+    awake: set[str] = field(init=False, eq=False, repr=False)
+    """Of the hosted ones those that count against ``max_databases`` (see :meth:`load`)."""
+
+    def __attrs_post_init__(self) -> None:
+        self.awake = {incarnation for incarnation, hosted in self.hosted.items() if hosted.awake}
+
+    def host(self, hosted: Hosted) -> None:
+        """This node is a member from now on."""
+        self.hosted[hosted.incarnation] = hosted
+        self._account(hosted)
+
+    def unhost(self, incarnation: str) -> None:
+        del self.hosted[incarnation]
+        self.awake.discard(incarnation)
+
+    def turn_to(self, hosted: Hosted, *, state: str = "", process: Process | None = None) -> None:
+        """The only way in which either of the two changes: those that are awake are known without being counted."""
+        hosted.state = state or hosted.state
+        hosted.process = process or hosted.process
+        self._account(hosted)
+
+    def _account(self, hosted: Hosted) -> None:
+        (self.awake.add if hosted.awake else self.awake.discard)(hosted.incarnation)
 
     def living(self, internal: str) -> list[Record]:
         return [self.records[incarnation] for incarnation in self.by_name.get(internal, ())]
 
     def load(self) -> int:
         """What counts against ``max_databases``: databases with a process, or on their way to one, and offers in flight
-        (F6). Sleeping ones count for nothing but disk (F49)."""
-        awake = sum(1 for hosted in self.hosted.values() if hosted.process != "none" or hosted.state != "hibernating")
-        return awake + len(self.leases)
+        (F6). Sleeping ones count for nothing but disk (F49): each heartbeat says this, so they are not gone through for it."""
+        return len(self.awake) + len(self.leases)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import time
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -32,6 +32,8 @@ DATABASES: Final = 40
 """On each machine."""
 LASTS: Final = 120 * SECOND
 ROUNDS: Final = 3
+ACCEPTED: Final = 100_000
+"""Events a second of the cluster mix, on one core of a machine that has nothing else to do."""
 
 
 @frozen
@@ -113,19 +115,31 @@ def best(seed: int) -> dict[str, Measured]:
     return found
 
 
-def as_json(found: dict[str, Measured]) -> dict[str, object]:
-    """The cluster mix first, its figures without a prefix."""
+def as_json(found: dict[str, Measured]) -> dict[str, Any]:
+    """In the form of all benches: each figure with its unit, and what is accepted of it."""
     first, second = found["clusters"], found["alone"]
     return {
-        "events_per_s": first.events_per_s,
-        "seeds_per_s": first.seeds_per_s,
-        "events": first.events,
-        "seeds": first.seeds,
-        "simulated_per_real": first.simulated_per_real,
-        "digest": first.digest,
-        "alone_events_per_s": second.events_per_s,
-        "alone_events": second.events,
-        "alone_digest": second.digest,
+        "bench": "sim",
+        "figures": {
+            "clusters": {
+                "value": first.events_per_s,
+                "unit": "events/s",
+                "accepted": f"≥ {ACCEPTED}",
+                "accepted_of": "value",
+                "held": first.events_per_s >= ACCEPTED,
+                "seeds_per_s": first.seeds_per_s,
+                "events": first.events,
+                "seeds": first.seeds,
+                "simulated_per_real": first.simulated_per_real,
+                "digest": first.digest,
+            },
+            "alone": {
+                "value": second.events_per_s,
+                "unit": "events/s",
+                "events": second.events,
+                "digest": second.digest,
+            },
+        },
     }
 
 
@@ -133,7 +147,7 @@ def lines(found: dict[str, Measured]) -> list[str]:
     """For a person to read."""
     first, second = found["clusters"], found["alone"]
     return [
-        f"{first.events_per_s:,} events/s on one core, with codec, digest, invariants and clients' history on",
+        f"{first.events_per_s:,} events/s on one core (accepted: ≥ {ACCEPTED:,}), with codec, digest, invariants and clients' history on",
         f"{first.seeds_per_s} seeds/s: {NODES} nodes, heartbeats every 10 s, at least {cluster.FEWEST} faults in 60 s, then a healed world",
         f"{first.events:,} events in {first.seeds} seeds, {first.simulated_per_real:,.0f} times faster than time itself; digest {first.digest}",
         f"{second.events_per_s:,} events/s with {MACHINES} nodes by themselves, {DATABASES} databases each; digest {second.digest}",

@@ -89,7 +89,7 @@ def _resume(
         if instance is not None:
             hosted.http, hosted.raft = instance.http, instance.raft
         hosted.moved = record.incarnation in moved
-        turn.state.hosted[record.incarnation] = hosted
+        turn.state.host(hosted)
         turn.state.by_ticket[ticket] = record.incarnation
         turn.act(HoldPort(ticket, hosted.raft))
         if record.phase == "active":

@@ -140,7 +140,7 @@ def on_confirm(turn: Turn, _sender: Peer, message: CreateConfirm) -> None:
     hosted = Hosted(record, "creating", promise, lease.ticket if lease else next_ticket(turn))
     hosted.attempt = message.attempt
     _store(turn, birth, message.attempt)  # at boot it tells whether another coordinator may have been reported to
-    turn.state.hosted[birth.incarnation] = hosted
+    turn.state.host(hosted)
     turn.state.by_ticket[hosted.ticket] = birth.incarnation
     turn.write(f"promise/{birth.incarnation}", promise)
     lapsed = lease is None or lease.raft != member.raft

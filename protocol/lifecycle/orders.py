@@ -85,7 +85,7 @@ class Subject:
         self.hosted.waiters.clear()
 
     def snapshot_then_stop(self) -> None:
-        self.hosted.process = "snapshotting"
+        self.turn.state.turn_to(self.hosted, process="snapshotting")
         self.hosted.folded = -1
         self.hosted.doubt = ""
         self.turn.cancel("drain", self.hosted.incarnation)
@@ -102,7 +102,7 @@ class Subject:
     def read_again(self) -> None:
         """The stop was cancelled before SIGTERM: this run serves on, once a strong read has passed again."""
         self._patience()
-        self.hosted.process = "ready"
+        self.turn.state.turn_to(self.hosted, process="ready")
         process.probe(self.turn, self.hosted, "serve")
 
     def be_patient(self) -> None:
@@ -131,7 +131,7 @@ def fire(turn: Turn, hosted: Hosted, event: str) -> bool:
     target = turn.chart.fire(hosted.state, event, Subject(turn, hosted))
     if target is None:
         return False
-    hosted.state = target
+    turn.state.turn_to(hosted, state=target)
     if hosted.discard and hosted.process == "none":
         process.bury(turn, hosted)
     return True

@@ -31,7 +31,7 @@ def on_ports_refused(turn: Turn, refused: PortsRefused) -> None:
         return
     hosted = turn.state.hosted.get(turn.state.by_ticket.get(refused.ticket, ""))
     if hosted is not None and hosted.process == "reserving":
-        hosted.process = "none"
+        turn.state.turn_to(hosted, process="none")
         complain(hosted, "no-ports", refused.detail)
         if hosted.record.phase == "hibernating":
             wake.give_up(turn, hosted)
@@ -49,7 +49,7 @@ def on_ready(turn: Turn, ready: InstanceReady) -> None:
     hosted = _current(turn, ready)
     if hosted is None or hosted.process != "starting":
         return
-    hosted.process = "ready"
+    turn.state.turn_to(hosted, process="ready")
     hosted.ready_at = turn.now
     hosted.voters, hosted.leader, hosted.counter = ready.voters, ready.leader, ready.counter
     hosted.lost = False
@@ -119,7 +119,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
         return
     lived = turn.now - hosted.ready_at if hosted.process != "starting" else 0
     asked = hosted.process == "stopping"
-    hosted.process = "none"
+    turn.state.turn_to(hosted, process="none")
     hosted.voters, hosted.leader = (), False
     hosted.lost = exited.cause == "data_missing"
     hosted.in_flight.clear()

@@ -46,7 +46,7 @@ def _own(turn: Turn, hosted: Hosted) -> Member:
 def begin(turn: Turn, hosted: Hosted) -> None:
     """Start again on the data that is there: first the ports, the old ones if they can be had (R43, R47)."""
     assert hosted.process == "none", hosted.process
-    hosted.process = "reserving"
+    turn.state.turn_to(hosted, process="reserving")
     turn.act(ReservePorts(hosted.ticket, hosted.http, _own(turn, hosted).raft))
 
 
@@ -152,7 +152,7 @@ def _end_moving(turn: Turn, hosted: Hosted) -> None:
 def try_again(turn: Turn, hosted: Hosted, because: str) -> None:
     """It cannot start on these ports: later, from the old ones on."""
     _end_moving(turn, hosted)
-    hosted.process = "none"
+    turn.state.turn_to(hosted, process="none")
     hosted.failures += 1
     hosted.problem, hosted.error = "no-ports", because[: limits.DETAIL]
     turn.decide("start put off", hosted, because, "P42", attempt=hosted.failures)
@@ -175,7 +175,7 @@ def launch(
 ) -> None:
     turn.state.runs += 1
     hosted.run = turn.state.runs
-    hosted.process = "starting"
+    turn.state.turn_to(hosted, process="starting")
     node_id = _own(turn, hosted).node_id(hosted.incarnation)
     birth = hosted.record.birth
     sources = tuple(
@@ -195,10 +195,10 @@ def probe(turn: Turn, hosted: Hosted, purpose: ProbeFor) -> None:
 def stop(turn: Turn, hosted: Hosted) -> None:
     """SIGTERM, and SIGKILL after the stop timeout, whatever the process is doing."""
     if hosted.process in ("starting", "ready", "snapshotting"):
-        hosted.process = "stopping"
+        turn.state.turn_to(hosted, process="stopping")
         turn.act(Terminate(hosted.incarnation, hosted.run, turn.state.config.stop_timeout))
     elif hosted.process == "reserving":
-        hosted.process = "none"
+        turn.state.turn_to(hosted, process="none")
         coordination.end(turn, hosted)
         _end_moving(turn, hosted)
 
@@ -231,4 +231,4 @@ def bury(turn: Turn, hosted: Hosted) -> None:
     turn.act(ReleasePorts(hosted.ticket))
     del turn.state.by_ticket[hosted.ticket]
     turn.act(Trash(hosted.internal, incarnation))
-    del turn.state.hosted[incarnation]
+    turn.state.unhost(incarnation)

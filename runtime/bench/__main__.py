@@ -18,6 +18,7 @@ from rich.console import Console
 from protocol.limits import MEMBERS
 from runtime.bench import figures
 from runtime.bench.figures import BenchFailed, Figure
+from runtime.bench.hop import hop
 from runtime.bench.lifecycle import lifecycle
 from runtime.bench.thousand import MOST_AWAKE, thousand
 from runtime.rqlited_binary import RqlitedMissing, find_binary
@@ -78,6 +79,10 @@ def _parsed(arguments: Sequence[str] | None) -> Any:
     )
     command.set_defaults(run=_thousand, shown=("databases", "awake", "window"), beside="empty nodes")
 
+    command = commands.add_parser("hop", help="a read through a node that is no member, beside one through a member")
+    command.add_argument("--reads", type=_at_least(100), default=2_000, help="of each (default: 2000)")
+    command.set_defaults(run=_hop, shown=("reads",), beside="beside")
+
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     given: Any = parser.parse_args(arguments)
@@ -104,6 +109,10 @@ async def _lifecycle(directory: Path, given: Any, console: Console) -> list[Figu
 
 async def _thousand(directory: Path, given: Any, console: Console) -> list[Figure]:
     return await thousand(directory, given.databases, given.awake, given.window, console)
+
+
+async def _hop(directory: Path, given: Any, console: Console) -> list[Figure]:
+    return await hop(directory, given.reads, console)
 
 
 def _failures(error: Exception) -> Iterator[Exception]:

@@ -48,6 +48,28 @@ async def test_R40_R42_R43_R63_lifecycle_counts_the_messages_of_real_nodes(tmp_p
         assert figures[name]["accepted_of"] == "ratio"
 
 
+@pytest.mark.real
+async def test_R47_R63_heartbeats_do_not_grow_with_databases_that_sleep(tmp_path: Path) -> None:
+    code, told = await bench(tmp_path, "thousand", "--databases", "12", "--awake", "3", "--window", "1")
+    assert code == 0, told
+    figures = told["figures"]
+    assert list(figures["heartbeat_growth"]["bytes"]) == ["0", "1", "12"]
+    assert figures["heartbeat_growth"]["accepted"] == "≤ 16"
+    for name in ("node_cpu_asleep", "node_cpu_awake", "node_memory", "start_serving", "start_in_step"):
+        assert figures[name]["beside"] > 0
+    assert 20 < figures["disk"]["value"] < 1024
+    assert figures["creation"]["value"] > 0
+
+
+@pytest.mark.real
+async def test_F93_R63_a_read_with_a_hop_beside_one_without(tmp_path: Path) -> None:
+    code, told = await bench(tmp_path, "hop", "--reads", "100")
+    assert code == 0, told
+    figures = told["figures"]
+    assert figures["read_with_a_hop"]["beside"] == figures["read_through_a_member"]["value"]
+    assert figures["price_of_the_hop"]["value"] > 0
+
+
 def test_R63_a_figure_is_told_with_what_is_accepted_of_it() -> None:
     free = Figure("files", 3, "")
     slow = Figure("wake", 300.0, "ms", beside=200.0, objective=Objective(most=1.3, of="ratio"))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import structlog
+from attrs import evolve
+from libp2p.utils.logging import setup_logging
 
 from runtime import logs
 from runtime.settings import LoggingSettings, SettingsError
@@ -83,6 +85,18 @@ def test_R60_the_last_configuration_holds(tmp_path: Path) -> None:
 def test_R60_a_log_that_cannot_be_written_costs_lines_not_the_node() -> None:
     logs.configure(LoggingSettings(file=Path("/dev/full")))
     structlog.stdlib.get_logger("cluster").info("hibernated")
+
+
+def test_R60_libp2p_writes_nothing_past_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = logging.getLogger("libp2p.transport.tcp.tcp")
+    for settings, lines in ((LoggingSettings(level="info"), 0), (LoggingSettings(level="debug"), 1)):
+        file = tmp_path / settings.level
+        logs.configure(evolve(settings, format="json", file=file))
+        setup_logging()  # as importing libp2p does, after the node's logs were configured
+        logs.take_libp2p_over()
+        theirs.error("Failed to open TCP stream")
+        assert len(file.read_text().splitlines()) == lines
+    assert capsys.readouterr().err == ""
 
 
 def test_R61_a_log_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
