@@ -26,14 +26,16 @@ TWO = Config("p1", known=("p1", "p2"), replication_factor=1, hibernation_timeout
 STAMP = Stamp(0, 1, 1)
 
 
-def with_another_member() -> Solo:
-    """p1 hosts a database of which p2 is told to be a member too: whatever p2 asks is answered to p2."""
+def with_another_member(*more: str) -> Solo:
+    """p1 hosts a database of which p2 is told to be a member too, and ``more``: whatever p2 asks is answered to p2."""
     solo = Solo(TWO).awake()
+    for peer in more:
+        solo.hear(peer)
     record: Record = solo.node.state.records[solo.db.incarnation]
-    members = (*record.members, Member("p2", "127.0.0.1", 7009))
+    members = (*record.members, *(Member(peer, "127.0.0.1", 7009) for peer in ("p2", *more)))
     told = Record(record.birth, record.version, "active", members, STAMP)
     solo.step(ip.Received, sender="p2", message=RecordNews(told))
-    assert len(solo.db.members) == 2
+    assert len(solo.db.members) == 2 + len(more)
     return solo
 
 
@@ -49,9 +51,10 @@ def ask(solo: Solo, epoch: int, sender: str = "p2", stamp: Stamp = STAMP) -> Pro
 
 
 def test_P1_an_epoch_is_promised_to_the_first_that_asks() -> None:
-    solo = with_another_member()
+    solo = with_another_member("p3")
     assert ask(solo, 5).granted
     assert ask(solo, 5).granted, "asking again is answered alike"
+    assert not ask(solo, 5, sender="p3").granted
     refused = ask(solo, 4)
     assert not refused.granted
     told = refused.standing
