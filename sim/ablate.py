@@ -81,7 +81,8 @@ def _caught(verdict: Verdict) -> bool:
 def _line(safeguard: Safeguard, verdict: Verdict) -> str:
     if not isinstance(verdict, Ablation):
         return f"{safeguard}\n    {verdict.why}"
-    noticed = f": {verdict.why}" if verdict.why else ""
+    twice = f", and kept twice: “{safeguard.twin.off}” was off too" if safeguard.twin and verdict.why else ""
+    noticed = f"{twice}: {verdict.why}" if verdict.why else ""
     return f"{safeguard}\n    {verdict.by}{noticed} ({verdict.seconds:.1f} s)"
 
 

@@ -50,6 +50,7 @@ from sim.switches import (
     one_intent_each,
     one_of,
     one_underscore,
+    promise_lower,
     promise_to_anybody,
     replaced,
     resume_unacknowledged,
@@ -67,14 +68,23 @@ from sim.switches import (
 
 
 @frozen
+class Twin:
+    """What keeps the same law a second time: ``off`` and ``switch`` as of a safeguard."""
+
+    off: str
+    switch: Callable[[], Switch]
+
+
+@frozen
 class Safeguard:
     """``law``: the number that it keeps; ``off``: what happens once it is gone, in words; ``switch``: takes it away; ``scenarios``: those that do
-    not hold without it, the first of them the plainest."""
+    not hold without it, the first of them the plainest. With a ``twin`` they hold until that is off too: the law is kept twice."""
 
     law: str
     off: str
     switch: Callable[[], Switch]
     scenarios: tuple[str, ...] = ()
+    twin: Twin | None = None
 
     def __str__(self) -> str:
         return f"{self.law} {self.off}"
@@ -101,8 +111,15 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard(
         "P1", "a promise is not durable", write_nothing("promise/"), ("node_killed", "two_coordinators_one_epoch")
     ),
-    Safeguard("P1", "a promise under older members counts", under_any_members),
-    Safeguard("P3", "a veto spends nothing", replaced(promises, "spend", nothing)),
+    Safeguard(
+        "P1",
+        "a promise under older members counts",
+        under_any_members,
+        ("old_members_ask",),
+        # Members change only under an epoch that a majority promised: who missed the change asks for one that is spent.
+        twin=Twin("a lower epoch is promised as well", promise_lower),
+    ),
+    Safeguard("P3", "nobody spends an epoch", replaced(promises, "spend", nothing), ("wake_before_the_record",)),
     Safeguard(
         "P4",
         "an intent out of an old directory is not answered",
@@ -136,7 +153,9 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         lambda: patch.dict(MESSAGES, {CreateRequest: deny_without_promise, StoreBirth: store_any_birth}),
         ("outbid_creation", "late_confirm"),
     ),
-    Safeguard("P10", "a drop that was overtaken by a request costs an answer", never_send(CreateRequest)),
+    Safeguard(
+        "P10", "a drop that was overtaken by a request costs an answer", never_send(CreateRequest), ("drop_not_heard",)
+    ),
     Safeguard("P11", "the founder starts before its birth is durable", write_nothing("name/"), ("birth_remembered",)),
     Safeguard("P12", "an unacknowledged birth is resumed", resume_unacknowledged, ("node_killed",)),
     Safeguard(

@@ -198,6 +198,16 @@ def launch_at_once() -> Switch:
     return patch.object(coordination, "seek", hasty)
 
 
+def promise_lower() -> Switch:
+    """An epoch below the one that is promised, as if none were."""
+    promise = promises.promise
+
+    def forgetful(turn: Turn, hosted: Hosted, epoch: int, to: str) -> bool:
+        return epoch < hosted.promise.epoch or promise(turn, hosted, epoch, to)
+
+    return patch.object(promises, "promise", forgetful)
+
+
 def promise_to_anybody() -> Switch:
     """The same epoch to whoever asks for it; a lower one to nobody."""
     promise = promises.promise

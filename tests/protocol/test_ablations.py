@@ -41,7 +41,7 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_promises.test_P1_an_epoch_is_promised_to_the_first_that_asks
     ),
     "P1 a promise is not durable": (test_promises.test_P1_a_promise_survives_its_process),
-    "P3 a veto spends nothing": (test_lifecycle.test_F41_a_query_during_the_drain_vetoes_and_is_served_at_once),
+    "P3 nobody spends an epoch": (test_lifecycle.test_F41_a_query_during_the_drain_vetoes_and_is_served_at_once),
     "P5 a spent epoch is written in": (test_promises.test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used),
     "F46 a start that hung waits as one that failed does": story("two_take_turns"),
     "P5 an epoch below the record's is written in": test_promises.test_P5_an_epoch_below_that_of_the_record_is_not_used,
