@@ -113,6 +113,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         lambda: patch.dict(MESSAGES, {CreateRequest: deny_without_promise, StoreBirth: store_any_birth}),
     ),
     Safeguard("P10", "a drop that was overtaken by a request costs an answer", never_send(CreateRequest)),
+    Safeguard(
+        "P10",
+        "who still listens is not asked again",
+        replaced(creation, "_fall_short", creation._fail),  # pyright: ignore[reportPrivateUsage]
+    ),
+    Safeguard("P11", "a birth is stored beside a living database", replaced(creation, "living_other", nothing)),
     Safeguard("P11", "the founder starts before its birth is durable", write_nothing("name/")),
     Safeguard("P12", "an unacknowledged birth is resumed", resume_unacknowledged),
     Safeguard("P13", "every chosen member is waited for", replaced(creation, "majority", all_of)),
