@@ -45,6 +45,8 @@ OFFER_LEASE: Final = 15 * SECOND
 """A reservation that no confirm has reached ends after this (F2)."""
 CREATION_ATTEMPTS: Final = 3
 """Births tried for one request when a port was stolen or a lease lapsed (F9)."""
+CREATION_RETRY: Final = 500 * MILLISECOND
+"""Where nodes that still listen could not answer, they are asked again this long after the others have (P10)."""
 REPROBE: Final = 50 * MILLISECOND
 
 CONFIRM_REPEAT: Final = 1 * SECOND
@@ -105,6 +107,7 @@ assert OFFER_WINDOW + BIRTH_WINDOW < CREATION_DEADLINE < REQUEST_DEADLINE < OFFE
 assert (3 * KNOWN_NODES + RETIRED) * PEER_BYTES < MESSAGE_BYTES - 3_000, (
     "a heartbeat names known, heard, joining, retired"
 )
+assert OFFER_WINDOW + CREATION_RETRY < CREATION_DEADLINE
 assert WAKE_REPEAT < WAKE_DEADLINE
 assert DRAIN_WINDOW < VOTE_WINDOW
 assert SEAL_WINDOW < VOTE_WINDOW

@@ -30,6 +30,7 @@ from protocol.inputs import (
     WorkerLeft,
 )
 from protocol.lifecycle import (
+    asking,
     boot,
     creation,
     doors,
@@ -41,6 +42,7 @@ from protocol.lifecycle import (
     serving,
     sleep,
     stopping,
+    takeover,
     wake,
 )
 from protocol.messages import (
@@ -90,7 +92,7 @@ __all__ = ["Config", "Node"]
 
 
 _WON: Final[dict[Purpose, Callable[[Turn, Hosted, PromiseRound], None]]] = {
-    "create": creation.take_over,
+    "create": takeover.take_over,
     "sleep": sleep.propose,
     "wake": wake.write_active,
     "address": process.start_elsewhere,
@@ -150,7 +152,7 @@ def _on_members_stored(turn: Turn, sender: str, message: MembersStored) -> None:
 _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     CreateRequest: _on_create_request,
     CreateAnswer: creation.on_answer,
-    CreateSuperseded: creation.on_superseded,
+    CreateSuperseded: asking.on_superseded,
     StoreBirth: offers.on_store_birth,
     BirthAnswer: creation.on_birth_answer,
     CreateConfirm: offers.on_confirm,
@@ -223,13 +225,14 @@ _TIMERS: Final[dict[str, Callable[[Turn, str], None]]] = {
     "listen": gossip.on_listening,
     "listened": serving.on_listened,
     "recall": rollback.recall,
-    "attempt": creation.on_attempt_deadline,
+    "attempt": asking.on_attempt_deadline,
     "confirm": creation.on_confirm_timer,
-    "takeover": creation.on_takeover,
+    "takeover": takeover.on_takeover,
     "activate": wake.on_activate,
-    "request": creation.on_request_deadline,
+    "request": asking.on_request_deadline,
     "offers": creation.on_offers_deadline,
     "creation": creation.on_creation_deadline,
+    "retry": creation.on_retry,
     "lease": offers.on_lease_deadline,
     "promise": lambda turn, key: coordination.on_promise_deadline(turn, key, _LOST),
     "members": process.on_members_deadline,

@@ -227,13 +227,15 @@ class Creation:
     replication_factor: int
     begun: int
     tries: int = 1
-    phase: Literal["gathering", "storing", "founding"] = "gathering"
+    phase: Literal["gathering", "waiting", "storing", "founding"] = "gathering"
     requesters: set[Peer] = Factory(set[Peer])
     answers: dict[Peer, CreateAnswer] = Factory(dict[Peer, CreateAnswer])
     birth: Birth | None = None
     stored: set[Peer] = Factory(set[Peer])
     reports: dict[Peer, Report] = Factory(dict[Peer, Report])
     failure: Report | None = None
+    short: tuple[Problem, str] | None = None
+    """What was missing when nodes that still listen were asked last; they are asked again."""
 
 
 @define

@@ -156,6 +156,13 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard(
         "P10", "a drop that was overtaken by a request costs an answer", never_send(CreateRequest), ("drop_not_heard",)
     ),
+    Safeguard(
+        "P10",
+        "who still listens is not asked again",
+        replaced(creation, "_fall_short", creation._fail),  # pyright: ignore[reportPrivateUsage]
+        ("asked_while_joining",),
+    ),
+    Safeguard("P11", "a birth is stored beside a living database", replaced(creation, "living_other", nothing)),
     Safeguard("P11", "the founder starts before its birth is durable", write_nothing("name/"), ("birth_remembered",)),
     Safeguard("P12", "an unacknowledged birth is resumed", resume_unacknowledged, ("node_killed",)),
     Safeguard(

@@ -4,11 +4,10 @@ equals the chosen voters and a strong read passed. This file is the coordinator'
 
 from __future__ import annotations
 
-from protocol import coordination, directory, limits, placement, promises
+from protocol import coordination, directory, limits, placement
 from protocol.effects import Problem
 from protocol.ids import DatabaseName, Dot, Peer, derived, incarnation_id
-from protocol.lifecycle import process
-from protocol.lifecycle.orders import Subject, complain
+from protocol.lifecycle.orders import complain
 from protocol.membership import majority
 from protocol.messages import (
     BirthAnswer,
@@ -23,78 +22,8 @@ from protocol.messages import (
     StoreBirth,
 )
 from protocol.records import Attempt, Birth, Record, acknowledged, newborn
-from protocol.state import Creation, Hosted, Pending, PromiseRound
+from protocol.state import Creation
 from protocol.turn import Turn
-
-
-def ask(turn: Turn, app: str, name: str, request: int) -> None:
-    """A client of this node touched a name that nobody here knows: ask all nodes (R1, R40)."""
-    internal = DatabaseName.internal_of(app, name)
-    pending = turn.state.pending.get(internal)
-    if pending is None:
-        pending = turn.state.pending[internal] = Pending(app, name, Attempt(0, ""))
-        turn.after("request", internal, limits.REQUEST_DEADLINE)
-        if not turn.state.listening:  # who listens creates nothing (P61); the name may turn out to be known
-            _attempt(turn, pending)
-    _enqueue(turn, pending, request)
-
-
-def wait(turn: Turn, record: Record, request: int) -> None:
-    """The database is being born: this client waits as the one who asked for it does, also through another try."""
-    birth = record.birth
-    pending = turn.state.pending.get(birth.internal)
-    if pending is None:
-        pending = turn.state.pending[birth.internal] = Pending(birth.app, birth.name, birth.attempt)
-        turn.after("request", birth.internal, limits.REQUEST_DEADLINE)
-        turn.after("attempt", birth.internal, limits.COORDINATOR_PATIENCE)
-    _enqueue(turn, pending, request)
-
-
-def end_wait(turn: Turn, internal: str) -> Pending | None:
-    """Nobody waits for this name's birth any more; those who did, for the caller to answer."""
-    turn.cancel("request", internal)
-    turn.cancel("attempt", internal)
-    return turn.state.pending.pop(internal, None)
-
-
-def _enqueue(turn: Turn, pending: Pending, request: int) -> None:
-    if len(pending.waiters) >= limits.WAITERS:
-        turn.answer(request, "busy", f"{limits.WAITERS} requests wait for {pending.app}/{pending.name} already")
-    else:
-        pending.waiters.append(request)
-
-
-def _attempt(turn: Turn, pending: Pending) -> None:
-    """Ask everyone, naming the coordinator that is expected: each further attempt the next candidate (F8)."""
-    internal = DatabaseName.internal_of(pending.app, pending.name)
-    held = turn.state.names.get(internal)
-    ranked = coordination.candidates(turn, turn.state.known)
-    later = [peer for peer in ranked if peer > pending.attempt.coordinator]
-    n = max(pending.attempt.n, held.attempt.n if held else 0) + 1
-    pending.attempt = Attempt(n, (later or ranked)[0])
-    turn.after("attempt", internal, limits.COORDINATOR_PATIENCE)
-    turn.broadcast(CreateRequest(pending.attempt, pending.app, pending.name, turn.state.config.replication_factor))
-
-
-def on_attempt_deadline(turn: Turn, internal: str) -> None:
-    """No success yet. While a birth or this very node is at work, wait on; otherwise its coordinator is gone."""
-    pending = turn.state.pending.get(internal)
-    if pending is None:
-        return
-    if turn.state.living(internal) or internal in turn.state.creations:
-        turn.after("attempt", internal, limits.COORDINATOR_PATIENCE)
-    else:
-        because = f"nothing came of attempt {pending.attempt.n} of {pending.attempt.coordinator}"
-        turn.decide("creation asked again", None, because, "F8", database=internal)
-        _attempt(turn, pending)
-
-
-def on_request_deadline(turn: Turn, internal: str) -> None:
-    pending = end_wait(turn, internal)
-    if pending is not None:
-        listening = "; this node still waits for the directories of a majority" if turn.state.listening else ""
-        for request in pending.waiters:
-            turn.answer(request, "create-timeout", f"creating {internal} took longer than 10 s{listening}")
 
 
 def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
@@ -139,9 +68,7 @@ def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
             turn.send(sender, Dropped(message.record.incarnation))
             turn.send(sender, CreateRequest(creation.attempt, creation.app, creation.name, creation.replication_factor))
             return
-        _end(turn, creation)
-        for requester in sorted(creation.requesters):
-            turn.send(requester, RecordNews(record))
+        _known(turn, creation, record)
         return
     if message.stance == "superseded":
         _give_way(turn, creation, sender, message.higher)
@@ -153,6 +80,18 @@ def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
         turn.after("offers", internal, limits.OFFER_GRACE)
 
 
+def _known(turn: Turn, creation: Creation, record: Record) -> None:
+    """The name lives: nothing is created, and who asked is told of it (P10)."""
+    _end(turn, creation)
+    for requester in sorted(creation.requesters):
+        turn.send(requester, RecordNews(record))
+
+
+def living_other(turn: Turn, birth: Birth) -> Record | None:
+    """A living incarnation of the birth's name, which is not the birth's own."""
+    return next((one for one in turn.state.living(birth.internal) if one.incarnation != birth.incarnation), None)
+
+
 def _give_way(turn: Turn, creation: Creation, to: Peer, higher: int) -> None:
     """A higher attempt has the name. Its coordinator may be gone: who asked this one learns which number to beat."""
     because = f"{to} promised the name to attempt {higher}"
@@ -160,13 +99,6 @@ def _give_way(turn: Turn, creation: Creation, to: Peer, higher: int) -> None:
     _end(turn, creation)
     for requester in sorted(creation.requesters):
         turn.send(requester, CreateSuperseded(creation.attempt, creation.app, creation.name, higher))
-
-
-def on_superseded(turn: Turn, _sender: Peer, message: CreateSuperseded) -> None:
-    """This node's attempt gives way: the next one, if nothing comes of the higher, will be higher than that."""
-    pending = turn.state.pending.get(DatabaseName.internal_of(message.app, message.name))
-    if pending is not None and pending.attempt.n < message.higher:
-        pending.attempt = Attempt(message.higher, pending.attempt.coordinator)
 
 
 def _tally(creation: Creation) -> tuple[int, int]:
@@ -187,7 +119,7 @@ def _close(turn: Turn, creation: Creation) -> None:
     needed, known = majority(len(turn.state.known)), len(turn.state.known)
     if denials < needed:
         detail = f"only {denials} of {known} known nodes could deny the name, a majority of {needed} is needed"
-        _fail(turn, creation, "insufficient-nodes", detail)
+        _fall_short(turn, creation, "insufficient-nodes", detail)
         return
     stored = [
         (one.stored, one.birth)
@@ -206,13 +138,54 @@ def _close(turn: Turn, creation: Creation) -> None:
         kind: Problem = "insufficient-nodes"
         if full:
             kind = "no-ports" if all("port" in refusal for refusal in refusals) else "max-databases"
-        _fail(turn, creation, kind, detail)
+        _fall_short(turn, creation, kind, detail)
         return
     else:
         creation.birth = _mint(turn, creation)
     creation.phase = "storing"
     for peer in turn.state.known:
         turn.send(peer, StoreBirth(creation.birth, creation.attempt))
+
+
+def _fall_short(turn: Turn, creation: Creation, problem: Problem, detail: str) -> None:
+    """Not enough answers. Nodes that were not sure still listen, and may be done soon: they are asked again. With none of them, no
+    further answer can be expected."""
+    unsure = tuple(peer for peer, one in sorted(creation.answers.items()) if one.stance == "unsure")
+    if not unsure:
+        _fail(turn, creation, problem, detail)
+        return
+    turn.decide(
+        "creation waits", None, f"{', '.join(unsure)} still listen: {detail}", "P10", database=creation.internal
+    )
+    creation.phase, creation.short = "waiting", (problem, detail)
+    turn.after("retry", creation.internal, limits.CREATION_RETRY)
+
+
+def on_retry(turn: Turn, internal: str) -> None:
+    """Ask all again, unless the name is another attempt's by now, or lives."""
+    creation = turn.state.creations.get(internal)
+    if creation is None or creation.phase != "waiting":
+        return
+    held = turn.state.names.get(internal)
+    if living := turn.state.living(internal):
+        _known(turn, creation, living[0])
+    elif held is not None and held.attempt > creation.attempt:
+        _give_way(turn, creation, held.attempt.coordinator, held.attempt.n)
+    else:
+        _again(turn, creation)
+
+
+def _again(turn: Turn, creation: Creation) -> None:
+    """A higher attempt for the same requesters, within the same deadline."""
+    _end(turn, creation)
+    held = turn.state.names.get(creation.internal)
+    attempt = Attempt(max(creation.attempt.n, held.attempt.n if held else 0) + 1, turn.me)
+    again = Creation(
+        creation.app, creation.name, creation.internal, attempt, creation.replication_factor, creation.begun
+    )
+    again.tries, again.requesters, again.short = creation.tries, creation.requesters, creation.short
+    _begin(turn, again)
+    turn.broadcast(CreateRequest(attempt, creation.app, creation.name, creation.replication_factor))
 
 
 def _mint(turn: Turn, creation: Creation) -> Birth:
@@ -248,6 +221,10 @@ def on_birth_answer(turn: Turn, sender: Peer, message: BirthAnswer) -> None:
         _give_way(turn, creation, sender, message.higher)
         return
     creation.stored.add(sender)
+    assert creation.birth is not None
+    if other := living_other(turn, creation.birth):
+        _known(turn, creation, other)
+        return
     if len(creation.stored) >= majority(len(turn.state.known)):
         creation.phase = "founding"
         birth = creation.birth
@@ -313,22 +290,17 @@ def on_birth_dropped(turn: Turn, incarnation: str) -> None:
     if failure.cause not in ("port_taken", "abandoned") or creation.tries >= limits.CREATION_ATTEMPTS:
         _fail(turn, creation, "instance-failed", f"{failure.cause}: {failure.detail}")
         return
-    _end(turn, creation)
     turn.decide("creation tried again", None, f"{failure.cause}: {failure.detail}", "F9", database=creation.internal)
-    held = turn.state.names.get(creation.internal)
-    attempt = Attempt(max(creation.attempt.n, held.attempt.n if held else 0) + 1, turn.me)
-    again = Creation(
-        creation.app, creation.name, creation.internal, attempt, creation.replication_factor, creation.begun
-    )
-    again.tries = creation.tries + 1
-    again.requesters = creation.requesters
-    _begin(turn, again)
-    turn.broadcast(CreateRequest(attempt, creation.app, creation.name, creation.replication_factor))
+    creation.tries += 1
+    _again(turn, creation)
 
 
 def on_creation_deadline(turn: Turn, internal: str) -> None:
     creation = turn.state.creations.get(internal)
     if creation is None:
+        return
+    if creation.short is not None and creation.birth is None:
+        _fail(turn, creation, *creation.short)
         return
     detail = f"{creation.phase} was not finished within 9 s"
     if creation.failure is not None:
@@ -345,6 +317,7 @@ def _end(turn: Turn, creation: Creation) -> None:
     turn.cancel("offers", creation.internal)
     turn.cancel("creation", creation.internal)
     turn.cancel("confirm", creation.internal)
+    turn.cancel("retry", creation.internal)
 
 
 def _fail(turn: Turn, creation: Creation, problem: Problem, detail: str) -> None:
@@ -353,37 +326,3 @@ def _fail(turn: Turn, creation: Creation, problem: Problem, detail: str) -> None
     turn.decide("creation failed", None, detail, "", database=creation.internal, problem=problem)
     for peer in sorted(creation.requesters | creation.answers.keys()):
         turn.send(peer, CreateFailed(creation.attempt, creation.app, creation.name, problem, detail))
-
-
-def on_takeover(turn: Turn, incarnation: str) -> None:
-    """As a member of a birth whose coordinator has fallen silent: the first candidate among the members looks after it (F8)."""
-    hosted = turn.state.hosted.get(incarnation)
-    if hosted is None or hosted.record.phase != "creating" or hosted.state != "creating":
-        return
-    rank = coordination.rank(turn, hosted)
-    turn.after("takeover", incarnation, limits.COORDINATOR_PATIENCE + rank * limits.ACTIVATE_PATIENCE)
-    failed = hosted.process == "none" and not hosted.complete
-    if failed or (rank == 0 and hosted.internal not in turn.state.creations):
-        coordination.seek(turn, hosted, "create")
-
-
-def take_over(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
-    """The members have promised: finish the birth where all are voters. It is dropped only where nobody can have acknowledged it, nor
-    ever will: a majority, which has promised above by now, knows of no success, and either this member was never a voter, or
-    none of that majority has ever seen all of them, so that no majority can have reported it (F8, F15, P12)."""
-    if hosted.state != "creating":
-        return
-    told = [asked.standings[peer] for peer in asked.granted]
-    if any(one.record is not None and one.record.phase != "creating" for one in told):
-        return  # it was finished; the record that came with the promise is taken in next
-    if Subject(turn, hosted).voters_match and hosted.process == "ready":
-        record = promises.next_record(turn, hosted, asked.epoch, "active")
-        if record is not None:
-            turn.decide("birth finished", hosted, "its coordinator is silent, all its members are voters", "P13")
-            turn.broadcast(RecordNews(record))
-    elif not hosted.joined or not any(one.complete for one in told):
-        because = hosted.error or "its coordinator is silent, and no majority was ever complete"
-        turn.decide("birth abandoned", hosted, because, "P12")
-        turn.broadcast(Dropped(hosted.incarnation))
-    elif hosted.process == "none":
-        process.again_later(turn, hosted)

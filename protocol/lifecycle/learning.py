@@ -12,6 +12,7 @@ from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.messages import (
     CreateConfirm,
+    Dropped,
     MembersStored,
     RecordNews,
     Standing,
@@ -28,6 +29,8 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
     before = turn.state.records.get(message.record.incarnation)
     record = directory.merge(turn, message.record)
     if record is None:
+        if sender != turn.me:
+            turn.send(sender, Dropped(message.record.incarnation))  # its news is of what is no more (P4, P20)
         return
     serving.on_record(turn, record)
     hosted = turn.state.hosted.get(record.incarnation)

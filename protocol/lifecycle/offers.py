@@ -8,7 +8,7 @@ from attrs import evolve
 from protocol import coordination, directory, limits
 from protocol.effects import ReleasePorts, ReservePorts
 from protocol.ids import DatabaseName, Peer
-from protocol.lifecycle import creation, process
+from protocol.lifecycle import asking, creation, process
 from protocol.lifecycle.orders import complain, fire, holds
 from protocol.messages import (
     BirthAnswer,
@@ -17,6 +17,7 @@ from protocol.messages import (
     CreateFailed,
     CreateRequest,
     Dropped,
+    RecordNews,
     Report,
     StoreBirth,
 )
@@ -97,6 +98,9 @@ def _end_lease(turn: Turn, lease: Lease, because: str) -> None:
 def on_store_birth(turn: Turn, sender: Peer, message: StoreBirth) -> None:
     birth, state = message.birth, turn.state
     if state.listening:
+        return
+    if other := creation.living_other(turn, birth):
+        turn.send(sender, RecordNews(other))  # this name lives: whoever knows that it was dropped can say so (P10)
         return
     stored = birth.dot not in state.context and _store(turn, birth, message.attempt)
     held = state.names.get(birth.internal)
@@ -192,7 +196,7 @@ def report_failed(turn: Turn, hosted: Hosted, cause: str, detail: str) -> None:
 
 
 def settle_pending(turn: Turn, hosted: Hosted) -> None:
-    pending = creation.end_wait(turn, hosted.internal)
+    pending = asking.end_wait(turn, hosted.internal)
     if pending is not None:
         hosted.waiters += pending.waiters
 
@@ -206,7 +210,7 @@ def on_failed(turn: Turn, sender: Peer, message: CreateFailed) -> None:
             _end_lease(turn, lease, "the creation failed")
     pending = turn.state.pending.get(internal)
     if pending is not None and pending.attempt <= Attempt(message.attempt.n, pending.attempt.coordinator):
-        creation.end_wait(turn, internal)
+        asking.end_wait(turn, internal)
         for request in pending.waiters:
             turn.answer(request, message.problem, message.detail)  # type: ignore[arg-type]
 

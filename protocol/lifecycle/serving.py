@@ -6,7 +6,7 @@ from __future__ import annotations
 from protocol import limits
 from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import Ask, DoorAck, Used
-from protocol.lifecycle import creation, routing, sleep, wake
+from protocol.lifecycle import asking, routing, sleep, wake
 from protocol.records import Record
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -25,12 +25,12 @@ def on_ask(turn: Turn, ask: Ask) -> None:
         turn.answer(ask.request, "not-a-member", f"this node knows of no {internal}")
         return
     if not living:
-        creation.ask(turn, ask.app, ask.name, ask.request)
+        asking.ask(turn, ask.app, ask.name, ask.request)
         return
     record = max(living, key=lambda one: (one.birth.attempt, one.incarnation))  # an older one is not dropped here yet
     hosted = turn.state.hosted.get(record.incarnation)
     if record.phase == "creating" and (hosted is not None or not ask.forwarded):
-        creation.wait(turn, record, ask.request)
+        asking.wait(turn, record, ask.request)
     elif hosted is None or _lost(hosted):
         routing.ask(turn, record, ask.request)
     elif hosted.state in ("active", "idle"):
@@ -44,7 +44,7 @@ def on_ask(turn: Turn, ask: Ask) -> None:
 
 def resume(turn: Turn, internal: str) -> None:
     """The name turned out to be known: its waiting clients ask again."""
-    pending = creation.end_wait(turn, internal)
+    pending = asking.end_wait(turn, internal)
     if pending is not None:
         _ask_again(turn, pending.app, pending.name, pending.waiters)
 

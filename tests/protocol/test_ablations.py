@@ -48,6 +48,10 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     "P32 a coordinator that has promised above commits": (
         test_promises.test_P32_P5_a_coordinator_that_has_promised_above_commits_nothing
     ),
+    "P10 who still listens is not asked again": story("asked_while_joining"),
+    "P11 a birth is stored beside a living database": (
+        test_promises.test_P11_P10_a_node_that_knows_a_living_database_stores_no_other_birth_of_its_name
+    ),
     "P5 each coordinator signs the birth that it carries on": story("birth_carried_on"),
     "P7 messages are looked at before deadlines": (
         test_lifecycle.test_P7_deadlines_expire_before_the_input_is_looked_at

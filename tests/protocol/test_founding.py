@@ -271,6 +271,33 @@ def test_P61_who_listens_creates_nothing_and_is_not_waited_for() -> None:
     assert world.problem(request) in (None, "not-a-member"), world.story()
 
 
+def test_P10_P61_who_still_listens_is_asked_again_within_the_same_request() -> None:
+    """Three replicas, three nodes, one of which has just started: it cannot deny the name, but soon can."""
+    world = formed(3, 3)
+    world.lose = lambda _s, to, m: to == "p3" and isinstance(m, SyncDone)
+    restart(world, "p3")
+    world.run(2 * SECOND)
+    assert world.listening() == {"p3"}
+    request = world.ask("p1")
+    world.run(SECOND)
+    assert request not in world.answers
+    world.lose = lambda _s, _to, _m: False
+    world.run(8 * SECOND)
+    assert world.problem(request) is None, world.story()
+    assert "creation waits" in [entry.event for _, _, entry in world.log if hasattr(entry, "event")]
+
+
+def test_P10_R38_who_listens_for_ever_is_not_waited_for_longer_than_the_request() -> None:
+    world = formed(3, 3)
+    world.lose = lambda _s, to, m: to == "p3" and isinstance(m, SyncDone)
+    restart(world, "p3")
+    world.run(2 * SECOND)
+    request = world.ask("p1")
+    world.run(10 * SECOND)
+    assert world.problem(request) == "insufficient-nodes"
+    assert world.answers[request].detail == "insufficient nodes responded: got 2, need 3"
+
+
 def test_F33_the_known_nodes_and_the_cluster_survive_restarts() -> None:
     world = formed()
     for peer in world.machines:

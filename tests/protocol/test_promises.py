@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from protocol import effects as fx
 from protocol import inputs as ip
 from protocol.limits import SECOND
 from protocol.messages import (
+    BirthAnswer,
     IdleNews,
     PromiseAnswer,
     PromiseAsk,
@@ -14,10 +17,11 @@ from protocol.messages import (
     SleepProposal,
     SleepVote,
     Standing,
+    StoreBirth,
     WakeIntent,
 )
 from protocol.node import Config
-from protocol.records import Member, Record, Stamp, Version
+from protocol.records import Attempt, Member, Record, Stamp, Version
 from tests.protocol.solo import Solo
 
 TWO = Config("p1", known=("p1", "p2"), replication_factor=1, hibernation_timeout=2 * SECOND)
@@ -184,6 +188,18 @@ def test_P30_a_proposal_under_another_epoch_than_the_promised_is_refused() -> No
     (vote,) = answers(effects, SleepVote)
     assert isinstance(vote, SleepVote)
     assert not vote.granted
+
+
+def test_P11_P10_a_node_that_knows_a_living_database_stores_no_other_birth_of_its_name() -> None:
+    """Whoever coordinates that birth has not asked it, or has not waited for its answer."""
+    solo = Solo(TWO).awake()
+    (record,) = solo.node.state.records.values()
+    held = solo.node.state.names["myapp_users"]
+    other = evolve(record.birth, incarnation="bb-1-cc", attempt=Attempt(9, "p2"))
+    effects = solo.step(ip.Received, sender="p2", message=StoreBirth(other, other.attempt))
+    assert answers(effects, RecordNews) == [RecordNews(record)]
+    assert answers(effects, BirthAnswer) == []
+    assert solo.node.state.names["myapp_users"] == held
 
 
 def test_P40_an_intent_for_another_sleep_is_void() -> None:
