@@ -9,6 +9,7 @@ speaks it. What changes something goes through the engine as an input like any o
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import socket
@@ -22,7 +23,7 @@ import trio
 
 from protocol import views
 from protocol.effects import Answer
-from protocol.inputs import Input
+from protocol.inputs import Input, Retire
 from protocol.node import Node
 
 SOCKET: Final = "control.sock"
@@ -90,6 +91,7 @@ class Control:
             "nodes": self._nodes,
             "databases": self._databases,
             "inspect": self._inspect,
+            "retire": self._retire,
         }
 
     async def run(self, data_dir: Path, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -127,14 +129,15 @@ class Control:
             do = self._do.get(str(request.get("do")))
             if do is None:
                 raise Refused(f"{request.get('do')!r} is not known; there are {', '.join(sorted(self._do))}")
-            return {"ok": do(request)}
+            answer = do(request)
+            return {"ok": await answer if inspect.isawaitable(answer) else answer}
         except Refused as refused:
             return {"error": str(refused)}
         except Exception:  # a bug in a view must not end the node; its operator sees it in the log
             log.exception("control request failed")
             return {"error": "the node could not answer; see its log"}
 
-    async def operate(self, make: Callable[[int], Input]) -> Answer:
+    async def _operate(self, make: Callable[[int], Input]) -> Answer:
         """Put an operator's input, made for the request number given, to the engine; its answer. Numbers are negative: those of gateway
         workers are not."""
         self._asked -= 1
@@ -173,6 +176,12 @@ class Control:
         if not found:
             raise Refused(f"no database {app}/{name} is known here; torpor databases lists those that are")
         return [_database(view, self._clock()) for view in found]
+
+    async def _retire(self, request: Mapping[str, Any]) -> Any:
+        answer = await self._operate(lambda number: Retire(0, number, str(request.get("peer"))))
+        if answer.problem is not None:
+            raise Refused(answer.detail)
+        return {"detail": answer.detail}
 
 
 async def _line(stream: trio.SocketStream) -> Mapping[str, Any]:

@@ -112,14 +112,11 @@ def status(it: _Asker) -> None:
     it.show(answer, lines, *(f"! {text}" for text in answer["advice"]))
 
 
-@main.group(invoke_without_command=True)
+@main.command()
 @_json_too
-@click.pass_context
-def nodes(context: click.Context) -> None:
+@asker
+def nodes(it: _Asker) -> None:
     """Who is known, and who is heard."""
-    if context.invoked_subcommand is not None:
-        return
-    it: _Asker = context.obj
     answer = it.ask("nodes")
     table = _table("node", "heard", "silent", "may coordinate", "gateway for other nodes")
     for peer in answer:
@@ -128,6 +125,26 @@ def nodes(context: click.Context) -> None:
         )
         table.add_row(peer["peer"], _yes(peer["heard"]), silent, _yes(peer["eligible"]), peer["gateway"])
     it.show(answer, table)
+
+
+@main.group()
+def node() -> None:
+    """What an operator decides of a node."""
+
+
+@node.command()
+@click.argument("peer")
+@click.confirmation_option(
+    "--yes",
+    prompt="Its machine is gone for good, or was emptied: it will never be heard again under this id. Retire it?",
+    help="Do not ask.",
+)
+@_json_too
+@asker
+def retire(it: _Asker, peer: str) -> None:
+    """Count a node no more, for good: its machine will not come back (P64)."""
+    answer = it.ask("retire", peer=peer)
+    it.show(answer, answer["detail"])
 
 
 @main.command()

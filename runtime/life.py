@@ -24,6 +24,7 @@ import trio
 
 from runtime.assembly import Means, Parts, assemble
 from runtime.directories import Directories, write_whole
+from runtime.execute import Halted
 from runtime.rqlited import Supervisor
 
 STATUS: Final = "node.json"
@@ -43,11 +44,12 @@ class OrphanUnstoppable(Exception):
 
 
 class Stop:
-    """SIGTERM or SIGINT: ``asked`` at the first one, ``hurried`` at the second."""
+    """SIGTERM or SIGINT: ``asked`` at the first one, ``hurried`` at the second. ``halted``: the engine asked, and why."""
 
     def __init__(self) -> None:
         self.asked = trio.Event()
         self.hurried = trio.Event()
+        self.halted: Halted | None = None
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncGenerator[Stop]:
@@ -65,8 +67,8 @@ class Stop:
 
 
 async def live(means: Means) -> None:
-    """Run until SIGTERM or SIGINT. Raises :class:`OrphanUnstoppable`, and whatever ends a node that must not go on
-    (:meth:`runtime.driver.Driver.run`)."""
+    """Run until SIGTERM or SIGINT. Raises :class:`OrphanUnstoppable`, :class:`runtime.execute.Halted` when the engine ended it, in order,
+    and whatever ends a node that must not go on (:meth:`runtime.driver.Driver.run`)."""
     async with Stop().listening() as stop, trio.open_nursery() as instances:
         parts = await assemble(means, instances)
         await _sweep(parts.supervisor)
@@ -76,6 +78,8 @@ async def live(means: Means) -> None:
             await parts.executor.stop_all(STOP)
         instances.cancel_scope.cancel()
     log.info("stopped")
+    if stop.halted is not None:
+        raise stop.halted
 
 
 async def _sweep(supervisor: Supervisor) -> None:
@@ -96,7 +100,7 @@ async def _serve(means: Means, parts: Parts, stop: Stop) -> None:
         control.start_soon(_open_network, control, parts)
         await control.start(parts.gateway.run)  # first: a taken port ends the node before any rqlited is started
         _say_how_it_starts(means, parts)
-        control.start_soon(parts.driver.run)
+        control.start_soon(_drive, parts, stop)
         await control.start(parts.control.run, means.directories.data_dir)
         control.start_soon(_housekeeping, means.directories)
         _publish(means, parts)
@@ -108,6 +112,15 @@ async def _serve(means: Means, parts: Parts, stop: Stop) -> None:
             await parts.gateway.stop_accepting()  # the driver still answers what requests in flight wait for
         control.cancel_scope.cancel()
     status.unlink(missing_ok=True)
+
+
+async def _drive(parts: Parts, stop: Stop) -> None:
+    try:
+        await parts.driver.run()
+    except Halted as halted:
+        log.critical("node halts", because=str(halted))
+        stop.halted = halted
+        stop.asked.set()
 
 
 def _say_how_it_starts(means: Means, parts: Parts) -> None:

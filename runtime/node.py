@@ -23,6 +23,7 @@ from protocol.codec import CodecError
 from runtime import identity, life, logs
 from runtime.assembly import Means
 from runtime.directories import Directories, DirectoryUnusable
+from runtime.execute import Halted
 from runtime.gateway.host import GatewayFailed
 from runtime.identity import IdentityUnusable
 from runtime.ports import can_bind
@@ -126,6 +127,8 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
         try:
             means = Means(settings, who, cluster, JOINED in facts, listen, store, binary, directories, chart)
             trio.run(life.live, means)
+        except Halted as halted:
+            return _refuse(halted, 1)
         except BaseExceptionGroup as group:
             return _ended(group)
     lock.release()

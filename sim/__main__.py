@@ -13,6 +13,7 @@ from attrs import evolve
 
 from protocol.recording import RecordingError
 from sim import bench, cluster, coverage, fuzz, loader, play, replay, shrink, sweep, tale, twice, workers, writer
+from sim.explore import command
 from sim.scenario import MOST_NODES
 from sim.trace import first_divergence
 
@@ -182,6 +183,22 @@ def _sweep(arguments: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _explore(arguments: argparse.Namespace) -> int:
+    try:
+        broken = command.run(
+            arguments.stories,
+            arguments.without,
+            arguments.depth,
+            arguments.states,
+            arguments.jobs,
+            lambda text: print(text, flush=True),
+        )
+    except command.Unknown as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 1 if broken else 0
+
+
 def _bench(arguments: argparse.Namespace) -> int:
     found = bench.best(arguments.seed)
     print(json.dumps(bench.as_json(found)) if arguments.json else "\n".join(bench.lines(found)))
@@ -244,6 +261,18 @@ def _parser() -> argparse.ArgumentParser:
     every.add_argument("name", help="as for scenario")
     every.add_argument("--save", metavar="DIR", default=".", help="where a failing scenario's YAML goes (.)")
     every.set_defaults(run=_sweep)
+
+    search = commands.add_parser("explore", help="search all message orders, losses and a crash of small stories")
+    search.add_argument("stories", nargs="*", metavar="STORY", help="which (all)")
+    search.add_argument(
+        "--without", action="append", default=[], metavar="LAW", help="switch its safeguards off, e.g. P31"
+    )
+    search.add_argument(
+        "--depth", type=_positive, default=command.DEPTH, metavar="N", help="actions from the beginning"
+    )
+    search.add_argument("--states", type=_positive, default=command.STATES, help=f"of each search ({command.STATES})")
+    search.add_argument("--jobs", type=_positive, default=1, help="processes, a story each (1)")
+    search.set_defaults(run=_explore)
 
     speed = commands.add_parser("bench", help="measure events per second on one core")
     speed.add_argument("--json", action="store_true")

@@ -150,7 +150,10 @@ def consider_vote(turn: Turn, hosted: Hosted) -> None:
 def on_vote_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
     if hosted.vote or not doors.drained(turn, hosted):
         return
-    if not sample.ok:
+    if hosted.promise.epoch != hosted.closing:
+        veto(turn, hosted, "a newer epoch was promised while the door was closing")  # a vote would be void (P32)
+        fire(turn, hosted, "used")
+    elif not sample.ok:
         veto(turn, hosted, f"its counters could not be read: {sample.detail}")
     elif sample.counter != hosted.counter:
         hosted.counter = sample.counter

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from runtime.control import LINE, SOCKET, short
 from runtime.ctl import main
+from tests.runtime.cluster_world import cluster
 from tests.runtime.node_world import APP, World, event, world
 
 
@@ -123,3 +124,28 @@ def test_R61_without_a_node_or_with_bad_settings_there_is_one_line(tmp_path: Pat
     bad.write_text("node: {data_dirr: x}\n")
     run = CliRunner().invoke(main, ["--config", str(bad), "status"])
     assert (run.exit_code, run.output.count("\n"), "did you mean" in run.output) == (2, 1, True)
+
+
+@pytest.mark.real
+async def test_P64_F33_a_node_that_is_gone_for_good_is_retired_and_ends_should_it_return(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2, database={"replication_factor": 1}) as (first, second):
+        peer = second.node.status()["node_id"]
+        code, text = await torpor(first, "node", "retire", "--yes", "12D3KooWNobody")
+        assert (code, "is no known node" in text) == (1, True), text
+        await second.killed()
+        await until_advised(first, "torpor node retire PEER")
+        code, text = await torpor(first, "node", "retire", "--yes", peer)
+        assert (code, f"{peer} is retired for good; 1 nodes are known" in text) == (0, True), text
+        assert [node["me"] for node in await answer(first, "nodes")] == [True]
+        assert (await answer(first, "status"))["advice"] == []
+
+        await second.start()
+        assert await second.node.process.wait() == 1
+        await second.until(event("node halts"))
+        await second.until(lambda line: line.get("text", "").startswith("torpor: an operator retired this node"))
+
+
+async def until_advised(w: World, text: str) -> None:
+    with trio.fail_after(20):
+        while not any(text in advice for advice in (await answer(w, "status"))["advice"]):
+            await trio.lowlevel.checkpoint()

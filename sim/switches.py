@@ -1,0 +1,266 @@
+"""What takes the engine's safeguards away, one by one: the functions that stand in for those of the engine while a switch is off. The law kept
+here: a switch takes away what keeps the law in the engine, no more, and gives it back. ``sim.safeguards`` says which law each one is of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+from attrs import evolve
+
+from protocol import ids, limits, node
+from protocol.effects import Forget
+from protocol.inputs import InstanceExited, InstanceReady, Probed, Snapshotted, Tick
+from protocol.lifecycle import boot, creation, offers, process, routing, sleep, wake
+from protocol.lifecycle.orders import fire
+from protocol.messages import (
+    CreateRequest,
+    CreateSuperseded,
+    Message,
+    PromiseAsk,
+    SealAnswer,
+    SleepReport,
+    SleepVote,
+    StoreBirth,
+    WakeIntent,
+)
+from protocol.records import Attempt, Record, Version
+from protocol.rows import NamePromise
+from protocol.state import Hosted, Seeking, State
+from protocol.suspicion import majority
+from protocol.timers import Name, Timers
+from protocol.turn import Turn
+
+Switch = AbstractContextManager[Any]
+
+MESSAGES: Final[dict[type, Any]] = node._MESSAGES  # pyright: ignore[reportPrivateUsage]
+TIMERS: Final[dict[str, Any]] = node._TIMERS  # pyright: ignore[reportPrivateUsage]
+
+
+def replaced(owner: Any, name: str, value: Any) -> Callable[[], Switch]:
+    return lambda: patch.object(owner, name, value)
+
+
+def handled_by(message: type, handler: Callable[..., None]) -> Callable[[], Switch]:
+    return lambda: patch.dict(MESSAGES, {message: handler})
+
+
+def write_nothing(prefix: str) -> Callable[[], Switch]:
+    write = Turn.write
+
+    def forgetful(turn: Turn, key: str, row: Any) -> None:
+        if not key.startswith(prefix):
+            write(turn, key, row)
+
+    return replaced(Turn, "write", forgetful)
+
+
+@contextmanager
+def look_before_expiring() -> Generator[None]:
+    step, expired = node.Node.step, Timers.expired
+    ticking: list[bool] = []
+
+    def lazy(engine: node.Node, given: Any) -> Any:
+        ticking.append(type(given) is Tick)
+        return step(engine, given)
+
+    def expired_by_tick(timers: Timers, now: int) -> Name | None:
+        return expired(timers, now) if ticking[-1] else None
+
+    with (
+        patch.object(Timers, "expired", expired_by_tick),
+        patch.object(node.Node, "step", lazy),
+    ):
+        yield
+
+
+def deny_without_promise(turn: Turn, sender: str, message: CreateRequest) -> None:
+    """What was denied to a higher attempt before is denied again, and nothing is promised by it."""
+    internal = ids.DatabaseName.internal_of(message.app, message.name)
+    held = turn.state.names.pop(internal, None)
+    creation.on_request(turn, sender, message)
+    offers.on_request(turn, sender, message)
+    turn.state.names.pop(internal, None)
+    if held is not None:
+        turn.state.names[internal] = held
+
+
+def store_any_birth(turn: Turn, sender: str, message: StoreBirth) -> None:
+    """Whichever attempt asks: no denial stands against it."""
+    turn.state.names[message.birth.internal] = NamePromise(message.birth.internal, message.birth.attempt)
+    offers.on_store_birth(turn, sender, message)
+
+
+def resume_unacknowledged() -> Switch:
+    resume = boot._resume  # pyright: ignore[reportPrivateUsage]
+
+    def careless(turn: Turn, records: list[Record], *rest: Any) -> None:
+        resume(turn, [record.at(record.version._replace(sequence=9), "active") for record in records], *rest)
+
+    return patch.object(boot, "_resume", careless)
+
+
+def any_counter() -> Switch:
+    sample = sleep.on_vote_sample
+
+    def trusting(turn: Turn, hosted: Hosted, probed: Probed) -> None:
+        hosted.counter = probed.counter
+        sample(turn, hosted, probed)
+
+    return patch.object(sleep, "on_vote_sample", trusting)
+
+
+def overhear_vetoes(turn: Turn, sender: str, message: SleepVote) -> None:
+    if message.granted or message.absent:
+        sleep.on_vote(turn, sender, message)
+
+
+def commit_by_majority(turn: Turn, incarnation: str) -> None:
+    hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None and hosted.sleep is not None and not hosted.sleep.committed:
+        if len(hosted.sleep.votes) >= majority(len(hosted.record.members)):
+            sleep.commit(turn, hosted, -1)
+        else:
+            sleep.abort(turn, hosted, "not enough votes in time")
+
+
+@contextmanager
+def veto_forbids_nothing() -> Generator[None]:
+    with patch.dict(MESSAGES, {SleepVote: overhear_vetoes}), patch.dict(TIMERS, {"votes": commit_by_majority}):
+        yield
+
+
+def seal_any_stop(turn: Turn, sender: str, message: SleepReport) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is not None and hosted.sleep is not None:
+        hosted.sleep.index = max(hosted.sleep.index, 0)
+        message = evolve(message, clean=True, applied=hosted.sleep.index)
+    sleep.on_sleep_report(turn, sender, message)
+
+
+def end_any_sleep(turn: Turn, sender: str, message: WakeIntent) -> None:
+    hosted = turn.state.hosted.get(message.incarnation)
+    if hosted is not None:
+        message = WakeIntent(message.incarnation, hosted.sleep_epoch)
+    wake.on_intent(turn, sender, message)
+
+
+def blind_to_direct_clients() -> Switch:
+    sample = sleep.on_idle_sample
+
+    def blind(turn: Turn, hosted: Hosted, probed: Probed) -> None:
+        hosted.used_since_sample = True
+        sample(turn, hosted, probed)
+
+    return patch.object(sleep, "on_idle_sample", blind)
+
+
+def one_intent_each(turn: Turn, record: Record, request: int) -> None:
+    seeking = turn.state.seeking.setdefault(record.incarnation, Seeking(turn.now + limits.WAKE_DEADLINE))
+    seeking.waiters.append(request)
+    routing._seek_on(turn, record, seeking)  # pyright: ignore[reportPrivateUsage]
+
+
+def not_forwarded(_state: State) -> set[int]:
+    return set()
+
+
+def believe_nobody(*_: object) -> Forget:
+    return Forget("")
+
+
+def launch_at_once(turn: Turn, hosted: Hosted, _purpose: str) -> None:
+    process.launch(turn, hosted, "restart")
+
+
+def version_in(_turn: Turn, hosted: Hosted, epoch: int) -> Version:
+    return hosted.record.version._replace(epoch=epoch)
+
+
+def drained(_turn: Turn, hosted: Hosted) -> bool:
+    return not hosted.open
+
+
+def of_any_run(turn: Turn, outcome: InstanceReady | InstanceExited | Probed | Snapshotted) -> Hosted | None:
+    return turn.state.hosted.get(outcome.incarnation)
+
+
+def one_underscore(name: ids.DatabaseName) -> str:
+    return f"{name.app}_{name.name}"
+
+
+def always(*_: object) -> bool:
+    return True
+
+
+def never(*_: object) -> bool:
+    return False
+
+
+def zero(*_: object) -> int:
+    return 0
+
+
+def nothing(*_: object) -> None:
+    return None
+
+
+def all_of(of: int) -> int:
+    return of
+
+
+def one_of(_of: int) -> int:
+    return 1
+
+
+def no_timer(kind: str) -> Callable[[], Switch]:
+    return lambda: patch.dict(TIMERS, {kind: nothing})
+
+
+def never_send(*kinds: type) -> Callable[[], Switch]:
+    send = Turn.send
+
+    def silent(turn: Turn, to: str, message: Message) -> None:
+        if not isinstance(message, kinds):
+            send(turn, to, message)
+
+    return replaced(Turn, "send", silent)
+
+
+def under_any_members() -> Switch:
+    ask = MESSAGES[PromiseAsk]
+
+    def forgiving(turn: Turn, sender: str, message: PromiseAsk) -> None:
+        hosted = turn.state.hosted.get(message.incarnation)
+        ask(turn, sender, evolve(message, stamp=hosted.record.stamp) if hosted is not None else message)
+
+    return patch.dict(MESSAGES, {PromiseAsk: forgiving})
+
+
+def seal_at_once(turn: Turn, hosted: Hosted, _sample: Probed) -> None:
+    turn.send(hosted.promise.holder, SealAnswer(hosted.incarnation, hosted.vote, hosted.awaited))
+
+
+def wait_for_nobody() -> Switch:
+    consider = sleep._consider_commit  # pyright: ignore[reportPrivateUsage]
+
+    def hasty(turn: Turn, hosted: Hosted) -> None:
+        assert hosted.sleep is not None
+        hosted.sleep.absent.update(hosted.record.peers)
+        consider(turn, hosted)
+
+    return patch.object(sleep, "_consider_commit", hasty)
+
+
+ALWAYS: Final = property(always)
+
+
+def give_way_to_nobody(attempt: Attempt, app: str, name: str, _higher: int) -> CreateSuperseded:
+    return CreateSuperseded(attempt, app, name, 0)
+
+
+def acknowledge_only(turn: Turn, hosted: Hosted) -> None:
+    fire(turn, hosted, "acknowledged")
