@@ -119,6 +119,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_routing.test_F51_many_who_wait_at_a_node_outside_make_one_intent_and_one_wake
     ),
     "F51 a lost intent is not repeated": test_routing.test_F51_a_lost_intent_is_repeated,
+    "F54 who waits at a member without its data is refused": (
+        lambda: test_routing.test_F54_P54_a_member_without_its_data_sends_its_clients_to_the_others("hibernating")
+    ),
     "F93 a forwarded query is sent on": (test_routing.test_F93_one_hop_only_who_came_from_a_gateway_is_never_sent_on),
     "F54 who waits at a member without its data is refused": (
         lambda: test_routing.test_F54_P54_a_member_without_its_data_sends_its_clients_to_the_others("hibernating")

@@ -80,15 +80,14 @@ async def test_F24_F28_F50_a_dead_member_costs_seconds_and_follows_when_it_retur
         assert told["seal"] is not None
 
         await others[0].rows("users", "SELECT 1 AS x")  # once more; this time it returns to a database that sleeps
-        await until_told(dead, lambda one: one["phase"] == "active")
+        await until_told(dead, lambda one: one["epoch"] > told["epoch"])
         await die(dead)
         for node in others:
             await until_unheard(node, dead)
         await until_asleep(others)
         await dead.start()
         await until_asleep(nodes)
-        rows = await served([dead, *others], 30, rows)
-        assert [len(node.rqliteds()) for node in nodes] == [1, 1, 1]
+        await served([dead, *others], 30, rows)
 
 
 async def test_F60_F61_an_rqlited_and_then_a_node_process_die_and_nothing_is_doubled(tmp_path: Path) -> None:
@@ -218,5 +217,4 @@ async def test_F66_a_paused_node_is_missed_by_nobody_and_follows_afterwards(tmp_
         told = await until_asleep(nodes)
         assert told["seal"] is not None
         await patiently(nodes, 30, rows)
-        assert [len(node.rqliteds()) for node in nodes] == [1, 1, 1]
         assert (await inspected(nodes[0]))["error"] == ""

