@@ -138,7 +138,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(promises, "next_version", version_in),
         ("commit_then_death", "failover"),
     ),
-    Safeguard("P5", "an epoch below the record's is written in", version_below),
+    Safeguard("P5", "an epoch below the record's is written in", version_below, ("failover", "commit_then_death")),
     Safeguard("P5", "each coordinator signs the birth that it carries on", coordinator_writes, ("birth_carried_on",)),
     Safeguard(
         "P6",
@@ -162,7 +162,6 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(creation, "_fall_short", creation._fail),  # pyright: ignore[reportPrivateUsage]
         ("asked_while_joining",),
     ),
-    Safeguard("P11", "a birth is stored beside a living database", replaced(creation, "living_other", nothing)),
     Safeguard("P11", "the founder starts before its birth is durable", write_nothing("name/"), ("birth_remembered",)),
     Safeguard("P12", "an unacknowledged birth is resumed", resume_unacknowledged, ("node_killed",)),
     Safeguard(
@@ -195,9 +194,6 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         "any commit is obeyed",
         replaced(Subject, "vote_is_highest_promise", ALWAYS),
         ("late_commit_to_the_idle",),
-    ),
-    Safeguard(
-        "P32", "a coordinator that has promised above commits", replaced(sleep, "_commit", commit_with_any_promise)
     ),
     Safeguard("P33", "who stopped for a sleep without a record sleeps on", no_timer("doubt"), ("commit_then_death",)),
     Safeguard(
@@ -252,7 +248,6 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(State, "forwarded", property(not_forwarded, nothing)),
         ("sent_to_a_wiped_member",),
     ),
-    Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
     Safeguard("F93", "members that are not heard are named", replaced(routing, "hears", always), ("only_member_dead",)),
     Safeguard(
         "F93", "a changed certificate is not told", replaced(suspicion, "Believe", believe_nobody), ("late_joiner",)
@@ -264,3 +259,13 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         ("slow_network_between_two_replicas",),
     ),
 )
+
+BENEATH: Final[tuple[Safeguard, ...]] = (
+    Safeguard("P11", "a birth is stored beside a living database", replaced(creation, "living_other", nothing)),
+    Safeguard(
+        "P32", "a coordinator that has promised above commits", replaced(sleep, "_commit", commit_with_any_promise)
+    ),
+    Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
+)
+"""Second lines of defence: behind other safeguards no scenario gets to them (P11, P32), or not in this model, where a disk is lost whole and never
+one replica alone (F54). A test of the engine alone notices each (``tests/protocol/test_ablations.py``)."""
