@@ -139,6 +139,8 @@ class Hosted:
     # Sleep, as a member.
     closing: int = 0
     """The epoch whose proposal closed the doors, or 0."""
+    following: int = 0
+    """The epoch of a sleep that was recorded without this member's vote, for which its doors are closing; or 0 (P33)."""
     vote: int = 0
     """The epoch that this very process voted for, or 0: never durable (P32)."""
     stopping: int = 0

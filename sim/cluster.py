@@ -52,10 +52,6 @@ LOCAL: Final = ("birth confirmed", "commit ignored", "instance failed", *MOMENTS
 """Moments of the protocol that a fault may wait for."""
 
 
-HELD_BACK: Final = ("store rolled back",)
-"""Kinds that no seed enables by itself yet: the engine is known not to stand them (CHANGELOG, known faults)."""
-
-
 def scenario(seed: int, nodes: int = 0, kinds: tuple[str, ...] = ()) -> Scenario:
     """The scenario of a seed; ``nodes``: how many, and ``kinds``: which of :data:`KINDS` are enabled, instead of what the seed says."""
     chance = Random(f"torpor/cluster/{seed}")
@@ -100,9 +96,9 @@ def scenario(seed: int, nodes: int = 0, kinds: tuple[str, ...] = ()) -> Scenario
 
 def _enabled(chance: Random) -> dict[str, float]:
     """This seed's kinds of faults, each with its rate."""
-    drawn = [kind for kind in KINDS if kind not in HELD_BACK]
-    return {kind: chance.expovariate(1) + 0.05 for kind in drawn if chance.random() < 0.4} or {
-        chance.choice(drawn): 1.0
+    kinds = list(KINDS)
+    return {kind: chance.expovariate(1) + 0.05 for kind in kinds if chance.random() < 0.4} or {
+        chance.choice(kinds): 1.0
     }
 
 

@@ -36,6 +36,7 @@ from sim.switches import (
     deny_without_promise,
     drained,
     end_any_sleep,
+    follow_at_once,
     give_way_to_nobody,
     handled_by,
     hung_is_failed,
@@ -194,6 +195,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         "any commit is obeyed",
         replaced(Subject, "vote_is_highest_promise", ALWAYS),
         ("late_commit_to_the_idle",),
+    ),
+    Safeguard(
+        "P33",
+        "who follows a sleep does not drain",
+        replaced(sleep, "follow", follow_at_once),
+        ("followed_while_in_use",),
     ),
     Safeguard("P33", "who stopped for a sleep without a record sleeps on", no_timer("doubt"), ("commit_then_death",)),
     Safeguard(

@@ -223,6 +223,12 @@ def commit_with_any_promise(turn: Turn, hosted: Hosted, index: int) -> None:
     stopping.commit(turn, hosted, index)
 
 
+def follow_at_once(turn: Turn, hosted: Hosted) -> None:
+    epoch = hosted.record.version.epoch
+    if fire(turn, hosted, "slept"):
+        hosted.stopping = epoch
+
+
 def version_below() -> Switch:
     following = promises.next_version
 

@@ -60,11 +60,12 @@ def _follow(turn: Turn, hosted: Hosted, before: Record) -> None:
         if not hosted.waiters and nothing_newer_promised(Subject(turn, hosted)) and fire(turn, hosted, "given_up"):
             turn.decide("asleep after the others", hosted, f"they sleep since epoch {record.version.epoch}", "P33")
     elif record.phase == "hibernating" and hosted.state in ("active", "idle"):
-        if fire(turn, hosted, "slept"):
-            hosted.stopping = record.version.epoch
-            turn.decide("asleep after the others", hosted, f"it sleeps since epoch {record.version.epoch}", "P33")
+        if nothing_newer_promised(Subject(turn, hosted)):
+            sleep.follow(turn, hosted)
         elif before.version != record.version:
             wake.insist(turn, hosted)
+    elif hosted.following:
+        sleep.stay(turn, hosted, "the others run it again")
 
 
 def _born(turn: Turn, hosted: Hosted) -> None:

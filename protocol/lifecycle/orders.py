@@ -70,7 +70,7 @@ class Subject:
     def close_door(self) -> None:
         self.turn.cancel("idle", self.hosted.incarnation)
         self.turn.cancel("drain", self.hosted.incarnation)
-        self.hosted.closing = self.hosted.vote = 0
+        self.hosted.closing = self.hosted.vote = self.hosted.following = 0
         self.hosted.sleep = None
         doors.swing(self.turn, self.hosted, False)
 
@@ -119,7 +119,7 @@ class Subject:
         self.hosted.discard = True
 
     def _patience(self) -> None:
-        self.hosted.stopping = self.hosted.vote = self.hosted.closing = 0
+        self.hosted.stopping = self.hosted.vote = self.hosted.closing = self.hosted.following = 0
         self.hosted.woken_at = self.turn.now
         self.turn.cancel("doubt", self.hosted.incarnation)
         self.turn.after("wake", self.hosted.incarnation, self.turn.state.config.wake_deadline)

@@ -62,6 +62,8 @@ def _tell_idle(turn: Turn, hosted: Hosted, idle: bool) -> None:
 def used(turn: Turn, hosted: Hosted, because: str) -> None:
     """Activity. While a sleep is being prepared, it is a veto (F41)."""
     hosted.last_used = turn.now
+    if hosted.following:
+        stay(turn, hosted, because)
     if hosted.state == "idle":
         if hosted.closing:
             veto(turn, hosted, because)
@@ -129,7 +131,7 @@ def on_proposal(turn: Turn, sender: Peer, message: SleepProposal) -> None:
         if hosted.state == "hibernating" and hosted.sleep_epoch < message.epoch:
             wake.follow(turn, hosted, f"{sender} runs it in epoch {message.epoch}")
         return
-    hosted.closing = message.epoch
+    hosted.closing, hosted.following = message.epoch, 0
     turn.cancel("idle", hosted.incarnation)
     turn.after("drain", hosted.incarnation, limits.DRAIN_WINDOW)
     doors.swing(turn, hosted, False)
@@ -143,7 +145,9 @@ def _refuse(turn: Turn, hosted: Hosted, to: Peer, epoch: int, because: str) -> N
 
 def consider_vote(turn: Turn, hosted: Hosted) -> None:
     """With the door closed and drained, one last look at rqlite's counters decides."""
-    if hosted.closing and not hosted.vote and hosted.process == "ready" and doors.drained(turn, hosted):
+    if hosted.following:
+        _consider_stop(turn, hosted)
+    elif hosted.closing and not hosted.vote and hosted.process == "ready" and doors.drained(turn, hosted):
         process.probe(turn, hosted, "vote")
 
 
@@ -180,7 +184,9 @@ def veto(turn: Turn, hosted: Hosted, because: str) -> None:
 
 def on_drain_deadline(turn: Turn, incarnation: str) -> None:
     hosted = turn.state.hosted.get(incarnation)
-    if hosted is not None and hosted.closing:
+    if hosted is not None and hosted.following:
+        stay(turn, hosted, "queries were still in flight when the drain ended")
+    elif hosted is not None and hosted.closing:
         if hosted.vote:
             because = "no commit came in time"
         else:
@@ -249,6 +255,43 @@ def on_abort(turn: Turn, sender: Peer, message: SleepAbort) -> None:
         fire(turn, hosted, "used")
     elif hosted is None or message.epoch < hosted.promise.epoch:
         standing.tell(turn, sender, message.incarnation)
+
+
+# --- a sleep that was recorded without this member's vote ---------------------------------------------------------------
+
+
+def follow(turn: Turn, hosted: Hosted) -> None:
+    """The others sleep, by the record: close the doors, drain, stop (P33). Nobody's query is cut off by it (P30)."""
+    if hosted.following != hosted.record.version.epoch:
+        hosted.following = hosted.record.version.epoch
+        hosted.closing = hosted.vote = 0  # whatever it was asked to vote for is over
+        turn.cancel("idle", hosted.incarnation)
+        turn.after("drain", hosted.incarnation, limits.DRAIN_WINDOW)
+        doors.swing(turn, hosted, False)
+    _consider_stop(turn, hosted)
+
+
+def _consider_stop(turn: Turn, hosted: Hosted) -> None:
+    if not doors.drained(turn, hosted):
+        return
+    epoch = hosted.following
+    if fire(turn, hosted, "slept"):
+        hosted.stopping = epoch
+        turn.decide("asleep after the others", hosted, f"it sleeps since epoch {epoch}", "P33")
+    else:
+        stay(turn, hosted, "a newer epoch was promised meanwhile")
+
+
+def stay(turn: Turn, hosted: Hosted, because: str) -> None:
+    """This member is wanted after all. It spends the epoch after that sleep, and the others shall wake (P33, P41)."""
+    epoch, hosted.following = hosted.following, 0
+    turn.cancel("drain", hosted.incarnation)
+    promises.spend(turn, hosted, epoch + 1)
+    doors.swing(turn, hosted, True)
+    doors.watch(turn, hosted)
+    turn.decide("does not follow", hosted, because, "P33", epoch=epoch)
+    if hosted.record.phase == "hibernating":
+        wake.insist(turn, hosted)
 
 
 # --- the seal and the commit ----------------------------------------------------------------------------------------

@@ -52,6 +52,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     "P11 a birth is stored beside a living database": (
         test_promises.test_P11_P10_a_node_that_knows_a_living_database_stores_no_other_birth_of_its_name
     ),
+    "P33 who follows a sleep does not drain": (
+        test_promises.test_P33_P30_a_member_that_learns_of_a_sleep_drains_before_it_stops
+    ),
     "P5 each coordinator signs the birth that it carries on": story("birth_carried_on"),
     "P7 messages are looked at before deadlines": (
         test_lifecycle.test_P7_deadlines_expire_before_the_input_is_looked_at

@@ -202,6 +202,38 @@ def test_P11_P10_a_node_that_knows_a_living_database_stores_no_other_birth_of_it
     assert solo.node.state.names["myapp_users"] == held
 
 
+def slept_without_it(solo: Solo) -> None:
+    record: Record = solo.node.state.records[solo.db.incarnation]
+    told = record.at(Version(0, 7, 0, "bb"), "hibernating")
+    solo.step(ip.Received, sender="p2", message=RecordNews(told))
+
+
+def test_P33_P30_a_member_that_learns_of_a_sleep_drains_before_it_stops() -> None:
+    solo = with_another_member()
+    solo.hold.add(fx.Door)
+    slept_without_it(solo)
+    door = solo.release(fx.Door)
+    assert not door.open
+    assert not solo.actions(fx.Snapshot)
+    solo.ack(door, in_flight=1)
+    assert not solo.actions(fx.Snapshot)
+    solo.ack(door)
+    assert solo.actions(fx.Snapshot)
+    assert solo.db.state == "hibernating"
+
+
+def test_P33_P41_a_member_that_is_used_does_not_follow_a_sleep_and_calls_the_others() -> None:
+    solo = with_another_member()
+    solo.hold.add(fx.Door)
+    slept_without_it(solo)
+    request = solo.ask()
+    assert solo.answers[request].problem is None
+    assert solo.db.state == "active"
+    assert not solo.actions(fx.Snapshot)
+    assert solo.db.promised > 7
+    assert solo.held[-1].open
+
+
 def test_P40_an_intent_for_another_sleep_is_void() -> None:
     solo = Solo(TWO).asleep()
     solo.hold.add(fx.Start)

@@ -48,10 +48,9 @@ def test_no_seed_loses_the_disks_of_a_majority_or_more_than_one_store_by_rollbac
         assert len(back) <= (0 if wiped else 1)
 
 
-def test_kinds_that_the_engine_does_not_stand_yet_are_enabled_by_name_alone() -> None:
-    assert cluster.HELD_BACK
+def test_every_kind_is_enabled_by_some_seed_and_may_be_asked_for_by_name() -> None:
     kinds = {kind for seed in SEEDS for kind in cluster.KINDS if kind in cluster.scenario(seed).story}
-    assert kinds == set(cluster.KINDS) - set(cluster.HELD_BACK)
+    assert kinds == set(cluster.KINDS)
     assert cluster.scenario(1, kinds=("held",)).story == "Enabled: held."
 
 
