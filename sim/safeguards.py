@@ -120,7 +120,6 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         # Members change only under an epoch that a majority promised: who missed the change asks for one that is spent.
         twin=Twin("a lower epoch is promised as well", promise_lower),
     ),
-    Safeguard("P3", "nobody spends an epoch", replaced(promises, "spend", nothing), ("wake_before_the_record",)),
     Safeguard(
         "P4",
         "an intent out of an old directory is not answered",
@@ -268,11 +267,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
 )
 
 BENEATH: Final[tuple[Safeguard, ...]] = (
+    Safeguard("P3", "nobody spends an epoch", replaced(promises, "spend", nothing)),
     Safeguard("P11", "a birth is stored beside a living database", replaced(creation, "living_other", nothing)),
     Safeguard(
         "P32", "a coordinator that has promised above commits", replaced(sleep, "_commit", commit_with_any_promise)
     ),
     Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
 )
-"""Second lines of defence: behind other safeguards no scenario gets to them (P11, P32), or not in this model, where a disk is lost whole and never
+"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P11, P32), or not in this model, where a disk is lost whole and never
 one replica alone (F54). A test of the engine alone notices each (``tests/protocol/test_ablations.py``)."""
