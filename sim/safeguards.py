@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from attrs import frozen
 
-from protocol import coordination, gossip, ids, limits, promises, standing, suspicion
+from protocol import coordination, gossip, ids, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
 from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, sleep, wake
 from protocol.lifecycle.orders import Subject
@@ -160,6 +160,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard("P42", "any number of members may move at once", replaced(coordination, "_others_serve", always)),
     Safeguard("P54", "a member without a copy is waited for", replaced(sleep, "on_absent", nothing)),
     Safeguard("P61", "a node listens to nobody before it creates", replaced(gossip, "enough", always)),
+    Safeguard("P62", "a record of its own betrays no rollback", replaced(rollback, "on_record", never)),
     Safeguard("F2", "leases do not end", lambda: patch.dict(TIMERS, {"lease": nothing})),
     Safeguard("F6", "nothing counts against max_databases", replaced(State, "load", zero)),
     Safeguard("F40", "direct clients are not noticed", blind_to_direct_clients),
