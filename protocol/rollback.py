@@ -20,6 +20,7 @@ from attrs import evolve
 from protocol import limits, membership, promises
 from protocol.ids import Peer, derived
 from protocol.messages import Echo, Heartbeat, Recall, Recalled, SyncAsk, Told
+from protocol.records import Record
 from protocol.rows import Forgotten, Known, Stay
 from protocol.state import Hosted, State
 from protocol.turn import Turn
@@ -58,7 +59,26 @@ def on_echo(turn: Turn, sender: Peer, echo: Echo) -> bool:
     if not behind(state, echo):
         return False
     because = f"{sender} knows store {echo.store} of it, life {echo.life}, at {echo.promised} promises of process {echo.process}"
-    state.life = echo.life + 1
+    _went_back(turn, echo.life, because)
+    return True
+
+
+def on_record(turn: Turn, record: Record) -> bool:
+    """Whether a record betrays that this store is behind: it wrote that record itself, in an epoch above all that it knows to have
+    promised. So a promise is missed even where no heartbeat told of it (P5, P62)."""
+    hosted = turn.state.hosted.get(record.incarnation)
+    version = record.version
+    if hosted is None or version.writer != turn.state.store or version.epoch <= hosted.promise.epoch:
+        return False
+    because = f"it has written {hosted.internal} in epoch {version.epoch}, and knows of {hosted.promise.epoch} promised"
+    _went_back(turn, turn.state.life, because)
+    return True
+
+
+def _went_back(turn: Turn, life: int, because: str) -> None:
+    """Begin a new life after that one."""
+    state = turn.state
+    state.life = life + 1
     state.store = derived(state.entropy, "store", turn.me, state.life)
     state.births, state.promised, state.trail = 0, 0, ()
     state.whole, state.listening = False, True
@@ -76,7 +96,6 @@ def on_echo(turn: Turn, sender: Peer, echo: Echo) -> bool:
         state.forgotten[hosted.incarnation] = {}
         turn.write(f"forgotten/{hosted.incarnation}", Forgotten(hosted.incarnation))
     recall(turn)
-    return True
 
 
 def may_promise(turn: Turn, incarnation: str) -> bool:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from attrs import frozen
 
-from protocol import coordination, gossip, ids, limits, promises, standing, suspicion
+from protocol import coordination, gossip, ids, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
 from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, serving, sleep, wake
 from protocol.lifecycle.orders import Subject
@@ -273,6 +273,7 @@ BENEATH: Final[tuple[Safeguard, ...]] = (
         "P32", "a coordinator that has promised above commits", replaced(sleep, "_commit", commit_with_any_promise)
     ),
     Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
+    Safeguard("P62", "a record of its own betrays no rollback", replaced(rollback, "on_record", never)),
 )
-"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P11, P32), or not in this model, where a disk is lost whole and never
+"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P11, P32, P62), or not in this model, where a disk is lost whole and never
 one replica alone (F54). A test of the engine alone notices each (``tests/protocol/test_ablations.py``)."""

@@ -5,7 +5,7 @@ hears of an instance running at a newer epoch starts; who runs without a quorum 
 
 from __future__ import annotations
 
-from protocol import directory, standing
+from protocol import directory, gossip, rollback, standing
 from protocol.chart import nothing_newer_promised
 from protocol.ids import Peer
 from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
@@ -27,6 +27,8 @@ from protocol.turn import Turn
 
 def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
     before = turn.state.records.get(message.record.incarnation)
+    if rollback.on_record(turn, message.record):
+        gossip.on_listening(turn)
     record = directory.merge(turn, message.record)
     if record is None:
         if sender != turn.me:

@@ -21,6 +21,7 @@ from tests.protocol import (
     test_lifecycle,
     test_names,
     test_promises,
+    test_rollback,
     test_routing,
     test_several,
     test_several_sleep,
@@ -54,6 +55,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     ),
     "P33 who follows a sleep does not drain": (
         test_promises.test_P33_P30_a_member_that_learns_of_a_sleep_drains_before_it_stops
+    ),
+    "P62 a record of its own betrays no rollback": (
+        test_rollback.test_P62_P5_a_record_of_its_own_betrays_a_rollback_that_no_heartbeat_told_of
     ),
     "P5 each coordinator signs the birth that it carries on": story("birth_carried_on"),
     "P7 messages are looked at before deadlines": (

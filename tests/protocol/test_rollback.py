@@ -242,6 +242,24 @@ def test_P62_P5_an_only_member_that_was_put_back_writes_above_all_that_it_may_ha
     assert record.version[:2] > lost.version[:2]  # whatever the stores are called
 
 
+def test_P62_P5_a_record_of_its_own_betrays_a_rollback_that_no_heartbeat_told_of() -> None:
+    world = created(rf=1)
+    (host,) = world.states()
+    copy = dict(world.machines[host].rows)
+    world.run(12 * SECOND)
+    request = world.ask(host)
+    world.run(SECOND)
+    assert world.problem(request) is None
+    world.lose = lambda _from, to, message: to == host and isinstance(message, Echo)
+    restored(world, host, copy)
+    for machine in world.machines.values():
+        if machine.peer != host and machine.node is not None:
+            nodes = machine.node.state.nodes
+            nodes[host] = evolve(nodes[host], promised=0, process="", store="")
+    world.run(3 * SECOND)
+    assert world.events("store rolled back") == [host]
+
+
 def test_F27_a_wiped_node_returns_and_its_clock_does_not_run_backwards() -> None:
     world = created(rf=1)
     for name in ("one", "two", "three"):
