@@ -132,13 +132,6 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(standing, "tell", nothing),
         ("commit_then_death", "wake_with_wiped_member"),
     ),
-    Safeguard(
-        "P5",
-        "a spent epoch is written in",
-        replaced(promises, "next_version", version_in),
-        ("commit_then_death", "failover"),
-    ),
-    Safeguard("P5", "an epoch below the record's is written in", version_below, ("failover", "commit_then_death")),
     Safeguard("P5", "each coordinator signs the birth that it carries on", coordinator_writes, ("birth_carried_on",)),
     Safeguard(
         "P6",
@@ -267,6 +260,8 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
 )
 
 BENEATH: Final[tuple[Safeguard, ...]] = (
+    Safeguard("P5", "a spent epoch is written in", replaced(promises, "next_version", version_in)),
+    Safeguard("P5", "an epoch below the record's is written in", version_below),
     Safeguard("P3", "nobody spends an epoch", replaced(promises, "spend", nothing)),
     Safeguard("P11", "a birth is stored beside a living database", replaced(creation, "living_other", nothing)),
     Safeguard(
@@ -275,5 +270,5 @@ BENEATH: Final[tuple[Safeguard, ...]] = (
     Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
     Safeguard("P62", "a record of its own betrays no rollback", replaced(rollback, "on_record", never)),
 )
-"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P11, P32, P62), or not in this model, where a disk is lost whole and never
+"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P5, P11, P32, P62), or not in this model, where a disk is lost whole and never
 one replica alone (F54). A test of the engine alone notices each (``tests/protocol/test_ablations.py``)."""
