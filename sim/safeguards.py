@@ -158,6 +158,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(coordination, "seek", launch_at_once),
     ),
     Safeguard("P42", "any number of members may move at once", replaced(coordination, "_others_serve", always)),
+    Safeguard("P42", "a member moves before the database is born", replaced(process, "_unborn", never)),
     Safeguard("P54", "a member without a copy is waited for", replaced(sleep, "on_absent", nothing)),
     Safeguard("P61", "a node listens to nobody before it creates", replaced(gossip, "enough", always)),
     Safeguard("P62", "a record of its own betrays no rollback", replaced(rollback, "on_record", never)),
