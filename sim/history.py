@@ -44,6 +44,8 @@ class History:
 
         self._shown: list[tuple[int, int]] = []
         """(a strong read ended at, how many rows any had shown by then), growing in both: what a later one must show at least."""
+        self._order: list[int] = []
+        """The rows that strong reads have shown, as of the last table that held them all."""
 
     def acknowledge(self, value: int, now: int) -> None:
         """A client was told that its write is there: from now on it has to be."""
@@ -97,8 +99,11 @@ class History:
         """The table was rebuilt from other files: everything acknowledged so far has to be in it again, and what strong reads
         have shown stands in the same order."""
         if self._shown:
-            common = min(self._shown[-1][1], len(rows))
-            if rows[:common] != self._rows[:common]:
+            shown = self._shown[-1][1]
+            if len(self._rows) >= shown:  # not a replica that was behind
+                self._order = self._rows[:shown]
+            common = min(len(self._order), len(rows))
+            if rows[:common] != self._order[:common]:
                 raise Violation(
                     "F41", f"{self.database}: the first {common} rows are not those that a strong read showed"
                 )

@@ -216,6 +216,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard("P42", "a changed address needs no promise", launch_at_once, ("port_taken", "taken_port")),
     Safeguard(
         "P42",
+        "a member moves before the database is born",
+        replaced(process, "_unborn", never),
+        ("moves_before_birth",),
+    ),
+    Safeguard(
+        "P42",
         "any number of members may move at once",
         replaced(coordination, "_others_serve", always),
         ("two_ports_taken",),

@@ -71,12 +71,19 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
         launch(turn, hosted, "restart")
     elif len(hosted.record.members) == 2:
         try_again(turn, hosted, f"its Raft port {member.raft} is taken, and one of two members cannot get another")
+    elif _unborn(hosted):
+        # Who may never have been a voter moves nowhere: the record of its move would say that the birth was finished (P13).
+        try_again(turn, hosted, f"its Raft port {member.raft} is taken, and the database is not born yet")
     else:
         because = f"its Raft port {member.raft} is taken by another process"
         if hosted.moved:
             because = "its group may not know yet where it is"
         turn.decide("port replaced", hosted, because, "P42", raft_port=raft)
         coordination.seek(turn, hosted, "address")
+
+
+def _unborn(hosted: Hosted) -> bool:
+    return hosted.record.phase == "creating" and len(hosted.record.members) > 1
 
 
 def _write_ports(turn: Turn, hosted: Hosted) -> None:

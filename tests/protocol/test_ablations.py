@@ -59,6 +59,7 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     "P62 a record of its own betrays no rollback": (
         test_rollback.test_P62_P5_a_record_of_its_own_betrays_a_rollback_that_no_heartbeat_told_of
     ),
+    "P42 a member moves before the database is born": story("moves_before_birth"),
     "P5 each coordinator signs the birth that it carries on": story("birth_carried_on"),
     "P7 messages are looked at before deadlines": (
         test_lifecycle.test_P7_deadlines_expire_before_the_input_is_looked_at
