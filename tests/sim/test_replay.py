@@ -130,7 +130,7 @@ def test_the_story_is_told_with_times_and_reasons(recorded: Recorded, capsys: py
 def test_it_stops_where_it_is_told_and_shows_that_step(recorded: Recorded, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = replayed(capsys, recorded.directory, "--until", 3)
     assert code == 0
-    assert "000001.rec, step 3, at 0.000003 s: Ask(3, 1, 'myapp', 'users')" in said
+    assert "000001.rec, step 3, at 0.000003 s: Ask(3, 1, 'myapp', 'users', False)" in said
     assert "! ReservePorts(" in said
     assert "steps: 3;" in said
 
