@@ -49,13 +49,21 @@ class Client:
         database was acknowledged to anybody: until then its birth may still come to nothing (P12)."""
         query = self._query(writes, False, 0)
         rqlited = self.gateway.running(self.internal)
-        if rqlited is None or not self.history.answered:
+        if rqlited is None or not self._born(rqlited.start.incarnation):
             query.end("problem", "connection refused", NO_ROWS, 0)
         elif writes:
             rqlited.write(self._answered_directly, query, query.value)
         else:
             rqlited.read(self._answered_directly, query)
         return query
+
+    def _born(self, incarnation: str) -> bool:
+        """Some node knows that this very birth was acknowledged. Of two of one name, the one that was given up may still run at a member that
+        is cut off."""
+        cluster = self._world.clusters[self.machine.settings.config.cluster]
+        states = [one.node.engine.state for one in cluster if one.node is not None and one.node.alive]
+        records = [state.records[incarnation] for state in states if incarnation in state.records]
+        return any(record.phase != "creating" for record in records)
 
     def _answered_directly(self, query: Query, outcome: Outcome, rows: list[int], count: int) -> None:
         verdict: dict[Outcome, Verdict] = {"ok": "ok", "reset": "unknown", "refused": "problem", "error": "problem"}

@@ -73,7 +73,7 @@ def _hears_all(state: State, now: int, names: frozenset[str]) -> bool:
 
 
 def _calm(state: State) -> bool:
-    if state.creations or state.pending or state.leases:
+    if state.creations or state.pending or state.leases or state.seeking:
         return False
     return all(
         hosted.state in CALM
