@@ -110,7 +110,8 @@ def test_a_failing_example_prints_the_command_and_the_file_that_replay_it(monkey
         self.values, self.unsynced, self.pid = self.values[:-1], [], 0
 
     monkeypatch.setattr(Directory, "crash", forget)
-    lost = Scenario("x", lasts=5 * SECOND, workload=(Traffic("a/b", 1 * SECOND, writes=1.0),))
+    written = (Traffic("a/b", 1 * SECOND, writes=1.0),)
+    lost = Scenario("x", lasts=5 * SECOND, workload=written, faults=(Fault("crash", "machine", 2 * SECOND),))
     with pytest.raises(pytest.fail.Exception, match=r"F41: .*lost[\s\S]*replay: python -m sim scenario") as raised:
         judge(lost)
     assert "workload:" in str(raised.value)
