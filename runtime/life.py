@@ -97,7 +97,8 @@ async def _serve(means: Means, parts: Parts, stop: Stop) -> None:
     status = means.directories.data_dir / STATUS
     async with recording, trio.open_nursery() as control:
         # libp2p takes a second to load, in a thread, in which the gateway's workers start; nobody who queries waits for it.
-        control.start_soon(_open_network, control, parts)
+        serving = trio.Event()
+        control.start_soon(_open_network, control, parts, serving)
         await control.start(parts.gateway.run)  # first: a taken port ends the node before any rqlited is started
         _say_how_it_starts(means, parts)
         control.start_soon(_drive, parts, stop)
@@ -106,6 +107,7 @@ async def _serve(means: Means, parts: Parts, stop: Stop) -> None:
         _publish(means, parts)
         # On standard output: the logs may be anywhere, and who started the node waits for this line.
         _print(f"serving {parts.gateway.url} (pid {os.getpid()}, data {means.directories.data_dir})")
+        serving.set()
         await stop.asked.wait()
         with trio.CancelScope() as patience:
             control.start_soon(_hurry, stop, patience)
@@ -139,8 +141,9 @@ def _say_how_it_starts(means: Means, parts: Parts) -> None:
         )
 
 
-async def _open_network(control: trio.Nursery, parts: Parts) -> None:
+async def _open_network(control: trio.Nursery, parts: Parts, serving: trio.Event) -> None:
     await control.start(parts.network.run)
+    await serving.wait()  # a node that does not come to serve, since a port is taken, says that alone
     log.info("listening for other nodes", addresses=parts.config.addresses)
     _print(f"other nodes reach this one by discovery.bootstrap_peers: {json.dumps(parts.config.addresses)}")
 
