@@ -10,7 +10,7 @@ get to know one another, and each knows only what it is given here.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -199,7 +199,7 @@ def _ports(settings: Settings, raft_host: str) -> Ports:
     )
 
 
-def _member(engine: Node) -> Any:
+def _member(engine: Node) -> Callable[[str, str], str | None]:
     """Whether a peer is a member of an incarnation by this node's records; then its internal name."""
 
     def member(peer: str, incarnation: str) -> str | None:
