@@ -28,9 +28,11 @@ from runtime.gateway import sql_allowed as allowed
 
 @frozen
 class Read:
-    """Goes to ``/db/query``. ``sql``: from the first to the last significant token."""
+    """Goes to ``/db/query``. ``sql``: from the first to the last significant token. ``ends``: it is a SELECT or VALUES, and surely ends, so
+    that it may be part of a transaction that writes (F90)."""
 
     sql: str
+    ends: bool = False
 
 
 @frozen
@@ -46,10 +48,12 @@ class Write:
 
 @frozen
 class Refused:
-    """``syntax``: it is no SQL at all; otherwise it is SQL that is not allowed here. ``reason`` is fit for a client."""
+    """``syntax``: it is no SQL at all; ``deep``: it is nested too deeply; otherwise it is SQL that is not allowed here. ``reason`` is fit for a
+    client."""
 
     reason: str
     syntax: bool = False
+    deep: bool = False
 
 
 Verdict = Read | Write | Refused
@@ -59,6 +63,9 @@ Node = dict[str, Any]
 CACHED_TEXT: Final = 4_096
 """Characters of the longest text whose verdict is remembered."""
 _CACHED: Final = 4_096
+
+OURS: Final = "_torpor_"
+"""What the gateway keeps in a database has such names, and is hidden."""
 
 DEPTH: Final = 1_000
 """Levels that a text may have by its tokens; SQLite's own bound for expressions is as much. The parser takes 4 KB of stack for a
@@ -80,15 +87,20 @@ class _Refusal(Exception):
     pass
 
 
-def vet(sql: str) -> Verdict:
+def vet(sql: str, depth: int = DEPTH) -> Verdict:
     """The verdict on a text; 0.1 µs when it is known, a third of a millisecond for a short one that is not. Thread-safe. For texts
-    of hundreds of kilobytes it takes tenths of a second: not for an event loop."""
-    return _vet_cached(sql) if len(sql) <= CACHED_TEXT else _vet(sql)
+    of hundreds of kilobytes it takes tenths of a second: not for an event loop. ``depth``: at most :data:`DEPTH`."""
+    return _vet_cached(sql, depth) if len(sql) <= CACHED_TEXT else _vet(sql, depth)
 
 
 def load() -> None:
     """Load the parser of this thread now, and not with the first statement."""
     _parser()
+
+
+def parameters(sql: str) -> list[tuple[int, str]]:
+    """Where the parameters of a vetted statement stand, in bytes from its beginning, and their texts."""
+    return [(t["offset"], t["text"]) for t in _parser().tokenize(sql) if t["category"] == "parameter"]
 
 
 def _parser() -> Any:
@@ -100,7 +112,7 @@ def _parser() -> Any:
     return parser
 
 
-def _vet(sql: str) -> Verdict:
+def _vet(sql: str, depth: int) -> Verdict:
     if "\0" in sql:
         return Refused("the statement contains a NUL character", syntax=True)
     parser = _parser()
@@ -109,8 +121,10 @@ def _vet(sql: str) -> Verdict:
         significant = _significant(sql, tokens)
         if not significant:
             return Refused("the statement is empty", syntax=True)
-        if _depth(tokens) > DEPTH:
-            return Refused("the statement is nested too deeply")
+        if any((_name(t["text"]) or "").startswith(OURS) for t in tokens):
+            return Refused(f"names that begin with {OURS} are the gateway's own")
+        if _depth(tokens) > depth:
+            return Refused(f"the statement is nested more than {depth} levels deep", deep=True)
         errors = [d for d in parser.analyze(significant).diagnostics if d.severity == "error"]
         if errors:
             return Refused(errors[0].message, syntax=True)
@@ -119,7 +133,7 @@ def _vet(sql: str) -> Verdict:
             return Refused(f"exactly one statement is expected, not {len(statements)}")
         return _verdict(statements[0], significant)
     except RecursionError:
-        return Refused("the statement is nested too deeply")
+        return Refused("the statement is nested too deeply", deep=True)
     except _Refusal as refusal:
         return Refused(str(refusal))
 
@@ -188,7 +202,7 @@ def _verdict(statement: Node, sql: str) -> Verdict:
             raise _Refusal("EXPLAIN is answered for queries only")
         return Read(sql)
     if kind in allowed.READS:
-        return Read(sql)
+        return Read(sql, ends=_recursive(statement) is None)
     if kind == "PragmaStmt":
         return Read(sql)
     if kind in allowed.CHANGES or kind in allowed.DEFINITIONS:
@@ -262,14 +276,20 @@ def _check_pragma(node: Node) -> None:
 
 def _check_ends(statement: Node) -> None:
     """Refuse a write, or a view or trigger that a later write could run, with a table expression that refers to itself (F90)."""
+    if (name := _recursive(statement)) is not None:
+        raise _Refusal(f"a recursive table expression ({name!r}) is not allowed in a write")
+
+
+def _recursive(statement: Node) -> str | None:
+    """The name of a table expression that refers to itself."""
     for node in _nodes(statement):
         if node["type"] != "CteDefinition":
             continue
         name = _name(node["cte_name"])
         for inner in _nodes(node["select"]):
-            refers = inner["type"] == "TableRef" and inner["schema"] is None and _name(inner["table_name"]) == name
-            if refers:
-                raise _Refusal(f"a recursive table expression ({name!r}) is not allowed in a write")
+            if inner["type"] == "TableRef" and inner["schema"] is None and _name(inner["table_name"]) == name:
+                return name
+    return None
 
 
 def _name(value: Any) -> str | None:
