@@ -44,6 +44,11 @@ class Log:
         if self._level <= LEVELS["info"]:
             self._logger.info(event, **fields)
 
+    def debug(self, event: str, **fields: Any) -> None:
+        """An event that only a search for a fault needs."""
+        if self._level <= LEVELS["debug"]:
+            self._logger.debug(event, **fields)
+
     @functools.cached_property
     def _logger(self) -> Any:
         import structlog

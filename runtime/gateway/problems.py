@@ -24,10 +24,12 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "unauthorized": (401, "A valid API key is needed"),
     "not-found": (404, "There is no such resource"),
     "method-not-allowed": (405, "The resource does not know this method"),
+    "request-timeout": (408, "The request took too long to arrive"),
     "body-too-large": (413, "The request is too large"),
     "sql-too-long": (413, "The statement is too long"),
     "too-many-parameters": (422, "The statement has too many parameters"),
     "result-too-large": (422, "The result is too large"),
+    "head-too-large": (431, "The head of the request is too large"),
     "internal-error": (500, "The gateway failed"),
     "storage-failed": (500, "The database's storage failed"),
     # The database, now.
