@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from attrs import define, field
 from runtime.gateway import host as host_module
 from runtime.gateway.frames import WorkerJoined, WorkerLeft
 from runtime.gateway.host import NotRestarted
+from runtime.gateway.process import WorkerProcess
 from runtime.gateway.public_tls import PublicTls
 from tests.runtime.gateway_world import SLOW, Rqlited, gateway, post, rqliteds
 from tests.runtime.test_gateway_life import in_flight
@@ -69,6 +71,8 @@ class Load:
                     goes_on = await self._ask(name, reader, writer) and kept
             finally:
                 writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
     async def _ask(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection may be used again."""
@@ -112,7 +116,6 @@ async def test_no_request_is_lost_by_a_restart(rqlited: Rqlited, tmp_path: Path,
         assert not load.failures, f"{len(load.failures)} of {load.seen}: {load.failures[:5]}"
         assert load.seen["told"] >= RESTARTS, "those that kept their connection were told that it ends"
         assert len(world.workers()) == workers
-        print(dict(load.seen))  # what `pytest -s` shows
 
 
 async def test_a_restart_answers_what_is_in_flight_by_the_old_worker_while_the_new_one_serves(rqlited: Rqlited) -> None:
@@ -142,14 +145,15 @@ async def test_a_connection_that_said_nothing_yet_is_answered_by_the_worker_that
     monkeypatch.setattr(host_module, "IDLE_S", 60.0)
     async with gateway() as world:
         port = int(world.address.rpartition(":")[2])
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
-        async with world.client() as client:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream, world.client() as client:
             await client.get("/healthz")  # after it: so that one was accepted
-        await world.host.restart()
-        await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = b""
-        async for data in stream:
-            answer += data
+            await world.host.restart()
+            while (await client.get("/healthz")).headers.get("connection") != "close":
+                pass  # the old worker has not heard yet that it leaves
+            await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            async for data in stream:
+                answer += data
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer
         await world.keeper.until(lambda: world.keeper.of(WorkerLeft))
@@ -169,13 +173,18 @@ async def test_a_restart_whose_new_worker_does_not_serve_leaves_the_old_one(
 ) -> None:
     async with gateway({("one", "users"): rqlited.url}, workers=2) as world, world.client() as client:
         before = world.workers()
-        config = world.host.config
-        monkeypatch.setattr(world.host, "config", object())  # what the next worker is told is no frame that it knows
-        monkeypatch.setattr(host_module, "pack", lambda frame: pack(config) if False else b"\x00\x00\x00\x01\x00")
+        really = host_module.start
+
+        async def stillborn(*given: Any) -> WorkerProcess:
+            worker = await really(*given)
+            worker.process.kill()
+            return worker
+
+        monkeypatch.setattr(host_module, "start", stillborn)
         with pytest.raises(NotRestarted, match="did not come to serve"):
             await world.host.restart()
         monkeypatch.undo()
-        assert world.workers() == before
+        assert {w.pid for w in world.workers()} == {w.pid for w in before}
         assert (await post(client, "query", sql="SELECT 1 AS x")).status_code == 200
         assert await world.host.restart() == 2, "and the next try succeeds"
         assert len(world.keeper.of(WorkerJoined)) == 4
