@@ -118,6 +118,8 @@ def worker_config(settings: Settings) -> WorkerConfig:
         result_bytes=gateway.max_result,
         client_connections=gateway.max_connections,
         patience_s=gateway.client_timeout,
+        origins=gateway.cors_origins,
+        access=settings.logging.access,
         drain_s=DRAIN,
         log_level=settings.logging.level,
     )

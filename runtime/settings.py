@@ -25,6 +25,7 @@ from runtime.settings_kinds import (
     API_KEYS,
     HOST_OR_NOTHING,
     LISTEN_ADDRESSES,
+    ORIGINS,
     PATH,
     PATH_OR_NOTHING,
     PEER_ADDRESSES,
@@ -144,6 +145,11 @@ class GatewaySettings:
         4_000,
         "Connections of clients to one worker; beyond, the one that is idle for longest is closed, or the newcomer waits.",
     )
+    cors_origins: tuple[str, ...] = setting(
+        ORIGINS,
+        (),
+        "Sites whose pages may call this gateway from a browser, such as `https://app.example.org`; `*`: any.",
+    )
     client_timeout: float = setting(
         duration(1.0, 600.0),
         20.0,
@@ -191,6 +197,12 @@ class LoggingSettings:
         choice("console", "json"), "console", "For a person, or one JSON object on each line."
     )
     file: Path | None = setting(PATH_OR_NOTHING, None, "Appended to; without one, logs go to standard error.")
+    access: bool = setting(
+        switch(),
+        False,
+        "One line of JSON for each request of a client, by the gateway's workers on standard error: id, endpoint, application, status, "
+        "time; never statements, arguments or keys.",
+    )
 
 
 @frozen

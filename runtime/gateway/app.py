@@ -48,10 +48,14 @@ class Gateway:
         self._log = log
         endpoints = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting")).table()
         bounds = (config.query_timeout_s, config.body_bytes)
-        self._open = {"/healthz": _router([Endpoint("/healthz", ("GET",), "", self._healthz, *bounds)], "")}
+        self._open = {
+            path: _router([Endpoint(path, ("GET",), "", run, *bounds)], "")
+            for path, run in (("/healthz", self._healthz), ("/readyz", self._readyz))
+        }
         self._keyed = _router(endpoints, CLIENTS)
         hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, *bounds), methods=["GET"])
         self._between = _router(endpoints, MEMBERS, hello)
+        self._paths = {*self._open, *(below + each.path for each in endpoints for below in (CLIENTS, MEMBERS))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request of a client."""
@@ -90,7 +94,8 @@ class Gateway:
             status, problem = 500, "internal-error"
             self._log.failed(request_id, error)
             await _refuse(Refusal("internal-error", f"quote request {request_id}"), request_id, send)
-        self._log.access(request_id, scope["method"], path, app, status, clock() - began, problem)
+        known = path if path in self._paths else ""  # a client can write anything there, a key too
+        self._log.access(request_id, scope["method"], known, app, status, clock() - began, problem)
 
     def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
         if (router := self._open.get(scope["path"])) is not None:
@@ -130,6 +135,11 @@ class Gateway:
         if not self._doors.serving:
             raise Refusal("stopping", "this gateway has lost its node")
         return b'{"status":"ok"}'
+
+    async def _readyz(self, _call: Call) -> bytes:
+        if self._doors.stopping or not self._doors.serving:
+            raise Refusal("stopping", "this gateway is stopping, or has lost its node")
+        return b'{"status":"ready"}'
 
 
 def _router(endpoints: Iterable[Endpoint], below: str, *more: Route) -> Router:

@@ -84,6 +84,10 @@ class WorkerConfig:
     client_connections: int = 4_000
     patience_s: float = 20.0
     """How long a client may take for the head of a request."""
+    origins: tuple[str, ...] = ()
+    """Whose pages may read answers (CORS)."""
+    access: bool = False
+    """A log line for every request."""
     drain_s: float = 2.0
     """After SIGTERM, requests in flight have so long to end."""
     log_level: str = "info"

@@ -25,6 +25,8 @@ GOODBYE_S: Final = 2.0
 """For the other side's end of a TLS connection that we end."""
 LOOK_S: Final = 1.0
 """Between two looks at what is slow."""
+SPARED_S: Final = 1.0
+"""A connection that is idle for less does not make room: its request may be on its way."""
 _AT_ONCE: Final = 16
 """Connections taken before anything else runs."""
 _FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -115,7 +117,10 @@ class Listening:
     def _room(self) -> bool:
         if len(self._open) + len(self._opening) < self._most:
             return True
-        idle = min((one for one in self._open if one.idle), key=lambda one: one.since, default=None)
+        before = self._loop.time() - SPARED_S
+        idle = min(
+            (one for one in self._open if one.idle and one.since <= before), key=lambda one: one.since, default=None
+        )
         if idle is not None and not idle.transport.is_closing():
             idle.transport.close()
         self._pause()  # until one has ended, or the next look

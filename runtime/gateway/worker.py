@@ -18,7 +18,7 @@ import socket
 import ssl
 import sys
 import time
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import uvloop
 from uvicorn.config import Config
@@ -30,6 +30,7 @@ from runtime.gateway.app import Gateway
 from runtime.gateway.channel import FrameReader, pack
 from runtime.gateway.connection import Connection
 from runtime.gateway.doors import REPORT_S, Doors
+from runtime.gateway.edge import edge
 from runtime.gateway.forwarding import Forwarding
 from runtime.gateway.frames import (
     Alive,
@@ -50,7 +51,7 @@ from runtime.gateway.frames import (
 from runtime.gateway.hops import Hops, Routes
 from runtime.gateway.listening import Listening
 from runtime.gateway.log import Log
-from runtime.gateway.member_port import MemberConnection, MemberPort
+from runtime.gateway.member_port import App, MemberConnection, MemberPort
 from runtime.gateway.queries import Queries
 from runtime.gateway.server import Server
 from runtime.gateway.upstream import Upstream
@@ -120,7 +121,7 @@ class Worker:
         await loop.create_connection(lambda: self._channel, sock=self._socket)
         async with asyncio.timeout(10):  # a node that says nothing is none
             config = await self._configured
-        self._log = Log(config.log_level, config.worker)
+        self._log = Log(config.log_level, config.worker, access=config.access)
         self._doors = doors = Doors(config.worker, config.lease_s, self._channel.send, time.monotonic)
         routes = Routes(time.monotonic)
         self._waiting = Waiting(config, doors, routes, self._channel.send)
@@ -132,9 +133,10 @@ class Worker:
         if config.certificate and self._public is None:
             self._public = tls_pair.context(tls_pair.Pair(config.certificate, config.key))
         serving = asyncio.Event()
-        http = _uvicorn(gateway)
-        self._server = server = Server(http, lambda state: self._listen(http, state, gateway, config), serving)
-        loop.add_signal_handler(signal.SIGTERM, self.end, config.drain_s, _GRACE_S)
+        app = edge(gateway, config.origins)
+        http = _uvicorn(app)
+        self._server = server = Server(http, lambda state: self._listen(http, state, gateway.between, config), serving)
+        loop.add_signal_handler(signal.SIGTERM, self._stop, config.drain_s)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is the node's
         async with asyncio.TaskGroup() as tasks:
             helpers = [
@@ -145,13 +147,13 @@ class Worker:
             for helper in helpers:
                 helper.cancel()
 
-    def _listen(self, http: Config, state: ServerState, gateway: Gateway, config: WorkerConfig) -> list[Listening]:
+    def _listen(self, http: Config, state: ServerState, between: App, config: WorkerConfig) -> list[Listening]:
         """The socket for clients, and the one for other gateways if there is one."""
         patience, most = config.patience_s, config.client_connections
         listening = [
             Listening(
                 self._listener,
-                lambda keeper: Connection(http, state, gateway, patience, keeper),
+                lambda keeper: Connection(http, state, http.app, patience, keeper),
                 lambda: self._public,
                 most,
                 self._log,
@@ -159,7 +161,7 @@ class Worker:
         ]
         if self._between is not None:
             context = tls.server(config.identity, config.authority)
-            self._member_port = port = MemberPort(gateway.between, patience)
+            self._member_port = port = MemberPort(between, patience)
             listening.append(
                 Listening(
                     self._between,
@@ -236,6 +238,12 @@ class Worker:
         if before is not None and before != url and self._upstream is not None:
             self._upstream.retire(before)
 
+    def _stop(self, drain_s: float) -> None:
+        """The node stops: whoever asks where to send queries should go elsewhere."""
+        if self._doors is not None:
+            self._doors.stopping = True
+        self.end(drain_s, _GRACE_S)
+
     def orphaned(self, because: str) -> None:
         """The node is gone, or may be: no query passes a door from now on, and the process ends."""
         if self._doors is not None:
@@ -259,9 +267,9 @@ class Worker:
         self._server.leave(drain_s, idle_s)
 
 
-def _uvicorn(gateway: Gateway) -> Config:
+def _uvicorn(app: Any) -> Config:
     return Config(
-        gateway,
+        app,
         loop="none",  # we run in ours
         http="httptools",
         ws="none",
