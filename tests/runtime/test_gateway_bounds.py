@@ -149,16 +149,22 @@ def test_F85_an_answer_that_nobody_takes_does_not_stay() -> None:
             assert gone.wait(20)
 
 
-def test_F85_beyond_the_most_connections_the_idle_make_room_and_the_busy_do_not() -> None:
-    go = threading.Event()
+def test_F85_beyond_the_most_connections_the_idle_make_room_and_the_busy_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listening_module, "SPARED_S", 0.2)
+    began, go = threading.Event(), threading.Event()
 
     async def until_go(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/wait":
-            await asyncio.get_running_loop().run_in_executor(None, go.wait)
+            began.set()
+            await asyncio.get_running_loop().run_in_executor(None, go.wait, 20)
         await ok(scope, receive, send)
 
     with serve(until_go, most=2) as served, served.client() as busy, served.client() as idle:
         busy.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert began.wait(20)
+        began.clear()
         idle.sendall(GET)
         answer(idle)
         with served.client() as newcomer:
@@ -166,6 +172,7 @@ def test_F85_beyond_the_most_connections_the_idle_make_room_and_the_busy_do_not(
             assert answer(newcomer).startswith(b"HTTP/1.1 200")
             assert rest(idle) == b"", "it was idle for longest"
             newcomer.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert began.wait(20)
             with served.client() as waits:
                 waits.sendall(GET)
                 waits.settimeout(0.5)
