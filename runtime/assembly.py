@@ -28,8 +28,10 @@ from runtime.directories import Directories
 from runtime.driver import Driver, monotonic
 from runtime.execute import Executor
 from runtime.gateway import certificates
+from runtime.gateway.bind import bound, reached_at
 from runtime.gateway.frames import FromWorker, WorkerConfig
-from runtime.gateway.host import GatewayHost, bound, reached_at
+from runtime.gateway.host import GatewayHost
+from runtime.gateway.public_tls import PublicTls
 from runtime.identity import DIRECTORY, Identity
 from runtime.ports import Ports
 from runtime.recorder import DIRECTORY as RECORDINGS
@@ -120,6 +122,10 @@ def worker_config(settings: Settings) -> WorkerConfig:
         parameters=gateway.max_parameters,
         rows=gateway.max_rows,
         result_bytes=gateway.max_result,
+        client_connections=gateway.max_connections,
+        patience_s=gateway.client_timeout,
+        origins=gateway.cors_origins,
+        access=settings.logging.access,
         drain_s=DRAIN,
         log_level=settings.logging.level,
     )
@@ -127,7 +133,7 @@ def worker_config(settings: Settings) -> WorkerConfig:
 
 async def assemble(means: Means, instances: trio.Nursery) -> Parts:
     """``instances``: where rqlited tasks live. The engine's first input waits in the driver. Raises
-    :class:`runtime.gateway.host.GatewayFailed` when the port between gateways is taken, OSError."""
+    :class:`runtime.gateway.bind.GatewayFailed` when the port between gateways is taken, OSError."""
     settings, data_dir = means.settings, means.directories.data_dir
     certificate = certificates.provide(data_dir / DIRECTORY, means.identity.secret, means.identity.peer)
     between = await bound(str(settings.gateway.internal_listen), "gateway.internal_listen")
@@ -168,8 +174,12 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         config=evolve(worker_config(settings), identity=str(certificate.file), authority=certificate.authority),
         deliver=deliver,
         between=between,
+        tls=_public_tls(settings),
+        longest_s=max(settings.gateway.query_timeout, settings.gateway.transaction_timeout),
     )
-    control = Control(engine, feed, monotonic, lambda: _about(means, config, gateway, network, executor))
+    control = Control(
+        engine, feed, monotonic, lambda: _about(means, config, gateway, network, executor), restart=gateway.restart
+    )
     executor = Executor(
         feed=feed,
         instances=instances,
@@ -196,6 +206,11 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
     driver.feed(Boot(0, os.urandom(32), rows, found=not rows and not means.joined))  # before anything else can be
     known = len({means.identity.peer, *(key.removeprefix("known/") for key, _ in rows if key.startswith("known/"))})
     return Parts(config, engine, driver, executor, network, supervisor, gateway, control, recorder, known)
+
+
+def _public_tls(settings: Settings) -> PublicTls | None:
+    certificate, key = settings.gateway.tls_certificate, settings.gateway.tls_key
+    return None if certificate is None or key is None else PublicTls(certificate, key)
 
 
 def _ports(settings: Settings, raft_host: str) -> Ports:
@@ -227,6 +242,7 @@ def _about(
         "pid": os.getpid(),
         "rqlited": f"{means.binary.path} (rqlite {means.binary.major})",
         "gateway": gateway.url,
+        "tls": None if gateway.tls is None else {"ends": gateway.tls.ends.isoformat(), "problem": gateway.tls.problem},
         "addresses": list(config.addresses),
         "data_dir": str(means.directories.data_dir),
         "connected": sorted(network.connected()),

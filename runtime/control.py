@@ -13,7 +13,7 @@ import inspect
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from protocol import views
 from protocol.effects import Answer
 from protocol.inputs import Input, Retire
 from protocol.node import Node
+from runtime.gateway.host import NotRestarted
 
 SOCKET: Final = "control.sock"
 LINE: Final = 64 * 1024
@@ -71,7 +72,7 @@ def ask(data_dir: Path, do: str, **arguments: str | None) -> Any:
 
 class Control:
     """``engine``: looked at, never changed. ``feed``: :meth:`runtime.driver.Driver.feed`. ``about``: what the node's process adds to its
-    status (version, pid, addresses). ``clock``: the driver's."""
+    status (version, pid, addresses). ``restart``: :meth:`runtime.gateway.host.GatewayHost.restart`. ``clock``: the driver's."""
 
     def __init__(
         self,
@@ -79,11 +80,13 @@ class Control:
         feed: Callable[[Input], None],
         clock: Callable[[], int],
         about: Callable[[], Mapping[str, Any]],
+        restart: Callable[[], Awaitable[int]],
     ) -> None:
         self._engine = engine
         self._feed = feed
         self._clock = clock
         self._about = about
+        self._restart = restart
         self._asked = 0
         self._waiting: dict[int, tuple[trio.Event, list[Answer]]] = {}
         self._do: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -92,6 +95,7 @@ class Control:
             "databases": self._databases,
             "inspect": self._inspect,
             "retire": self._retire,
+            "restart-gateway": self._restart_gateway,
         }
 
     async def run(self, data_dir: Path, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -182,6 +186,12 @@ class Control:
         if answer.problem is not None:
             raise Refused(answer.detail)
         return {"detail": answer.detail}
+
+    async def _restart_gateway(self, _request: Mapping[str, Any]) -> Any:
+        try:
+            return {"workers": await self._restart()}
+        except NotRestarted as failed:
+            raise Refused(str(failed)) from None
 
 
 async def _line(stream: trio.SocketStream) -> Mapping[str, Any]:

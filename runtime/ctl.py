@@ -101,7 +101,7 @@ def status(it: _Asker) -> None:
         ("node", answer["peer"]),
         ("cluster", answer["cluster"]),
         ("version", f"{answer['version']}, pid {answer['pid']}, rqlited {answer['rqlited']}"),
-        ("gateway", answer["gateway"]),
+        ("gateway", answer["gateway"] + (f", certificate until {answer['tls']['ends']}" if answer["tls"] else "")),
         ("reached at", ", ".join(answer["addresses"]) or "(by nobody: no other node is known)"),
         ("state", "listening" if answer["listening"] else "serving"),
         ("nodes", f"{heard} of {len(answer['peers'])} known are heard"),
@@ -111,7 +111,8 @@ def status(it: _Asker) -> None:
         ("sent directly", _counted(answer["sent"]["direct"])),
     ):
         lines.add_row(name, text)
-    it.show(answer, lines, *(f"! {text}" for text in answer["advice"]))
+    advice = [*answer["advice"], *filter(None, [answer["tls"] and answer["tls"]["problem"]])]
+    it.show(answer, lines, *(f"! {text}" for text in advice))
 
 
 @main.command()
@@ -147,6 +148,23 @@ def retire(it: _Asker, peer: str) -> None:
     """Count a node no more, for good: its machine will not come back (P64)."""
     answer = it.ask("retire", peer=peer)
     it.show(answer, answer["detail"])
+
+
+@main.group()
+def gateway() -> None:
+    """The processes that answer queries."""
+
+
+@gateway.command()
+@_json_too
+@asker
+def restart(it: _Asker) -> None:
+    """Put new workers in the place of the old ones, one after another, without losing a request."""
+    answer = it.ask("restart-gateway")
+    it.show(
+        answer,
+        f"{answer['workers']} of {answer['workers']} workers are new; those before them end what they have begun",
+    )
 
 
 @main.command()

@@ -16,7 +16,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final
 
 import structlog
@@ -25,6 +25,7 @@ import trio
 from runtime.assembly import Means, Parts, assemble
 from runtime.directories import Directories, write_whole
 from runtime.execute import Halted
+from runtime.gateway.host import NotRestarted
 from runtime.rqlited import Supervisor
 
 STATUS: Final = "node.json"
@@ -44,17 +45,19 @@ class OrphanUnstoppable(Exception):
 
 
 class Stop:
-    """SIGTERM or SIGINT: ``asked`` at the first one, ``hurried`` at the second. ``halted``: the engine asked, and why."""
+    """SIGTERM or SIGINT: ``asked`` at the first one, ``hurried`` at the second. SIGHUP: ``hung_up`` is called. ``halted``: the engine
+    asked, and why."""
 
     def __init__(self) -> None:
         self.asked = trio.Event()
+        self.hung_up: Callable[[], None] = lambda: None
         self.hurried = trio.Event()
         self.halted: Halted | None = None
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncGenerator[Stop]:
         """Take the signals for this long."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear, signals)
                 yield self
@@ -62,6 +65,9 @@ class Stop:
 
     async def _hear(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
+            if number == signal.SIGHUP:
+                self.hung_up()
+                continue
             log.info("stopping", because=signal.Signals(number).name, hurried=self.asked.is_set())
             (self.hurried if self.asked.is_set() else self.asked).set()
 
@@ -108,7 +114,9 @@ async def _serve(means: Means, parts: Parts, stop: Stop) -> None:
         # On standard output: the logs may be anywhere, and who started the node waits for this line.
         _print(f"serving {parts.gateway.url} (pid {os.getpid()}, data {means.directories.data_dir})")
         serving.set()
+        stop.hung_up = lambda: control.start_soon(_restart, parts)
         await stop.asked.wait()
+        stop.hung_up = lambda: None
         with trio.CancelScope() as patience:
             control.start_soon(_hurry, stop, patience)
             await parts.gateway.stop_accepting()  # the driver still answers what requests in flight wait for
@@ -123,6 +131,13 @@ async def _drive(parts: Parts, stop: Stop) -> None:
         log.critical("node halts", because=str(halted))
         stop.halted = halted
         stop.asked.set()
+
+
+async def _restart(parts: Parts) -> None:
+    try:
+        await parts.gateway.restart()
+    except NotRestarted as failed:
+        log.warning("gateway workers not restarted", because=str(failed))
 
 
 def _say_how_it_starts(means: Means, parts: Parts) -> None:

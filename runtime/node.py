@@ -24,7 +24,7 @@ from runtime import identity, life, logs
 from runtime.assembly import Means
 from runtime.directories import Directories, DirectoryUnusable
 from runtime.execute import Halted
-from runtime.gateway.host import GatewayFailed
+from runtime.gateway.bind import GatewayFailed
 from runtime.identity import IdentityUnusable
 from runtime.ports import can_bind
 from runtime.rqlited_binary import RqlitedMissing, find_binary
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node; gives the exit code."""
     given = _parser().parse_args(arguments)
     try:
-        settings = load(given.config, given.set)
+        settings = load(given.config, given.set, files=True)
         if given.check:
             sys.stdout.write("torpor: the configuration is valid\n")
             return 0

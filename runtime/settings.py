@@ -18,12 +18,14 @@ import attrs
 from attrs import frozen
 
 from protocol import limits
+from runtime import tls_pair
 from runtime.settings_file import Place, SettingsError, Value, read_file, read_text
 from runtime.settings_kinds import (
     ADDRESS,
     API_KEYS,
     HOST_OR_NOTHING,
     LISTEN_ADDRESSES,
+    ORIGINS,
     PATH,
     PATH_OR_NOTHING,
     PEER_ADDRESSES,
@@ -37,6 +39,7 @@ from runtime.settings_kinds import (
     size,
     switch,
 )
+from runtime.tls_pair import PairUnfit
 
 __all__ = ["Address", "ApiKey", "Settings", "SettingsError", "fields_of", "load", "sections"]
 
@@ -108,8 +111,15 @@ class GatewaySettings:
     listen: Address = setting(
         ADDRESS,
         Address("127.0.0.1", 8080),
-        "Loopback, since API keys travel here in the clear: put TLS before it, then open it.",
+        "Loopback, since API keys travel here in the clear: set a certificate (or put TLS before it), then open it.",
     )
+    tls_certificate: Path | None = setting(
+        PATH_OR_NOTHING,
+        None,
+        "PEM of the certificate for `listen`, followed by those that vouch for it; with `tls_key`: TLS 1.2 or 1.3 instead of plain "
+        "HTTP. Both files are looked at every second: a renewed pair is used from the next connection on, without a restart.",
+    )
+    tls_key: Path | None = setting(PATH_OR_NOTHING, None, "PEM of its private key, without a passphrase.")
     internal_listen: Address = setting(
         ADDRESS,
         Address("127.0.0.1", 0),
@@ -144,6 +154,21 @@ class GatewaySettings:
         integer(1, 10_000), 2_000, "Queries that may wait for one database to open, for each worker; beyond: busy."
     )
     max_in_flight: int = setting(integer(1, 100_000), 4_000, "Queries of one worker at one time; beyond: busy.")
+    max_connections: int = setting(
+        integer(16, 100_000),
+        4_000,
+        "Connections of clients to one worker; beyond, the one that is idle for longest is closed, or the newcomer waits.",
+    )
+    cors_origins: tuple[str, ...] = setting(
+        ORIGINS,
+        (),
+        "Sites whose pages may call this gateway from a browser, such as `https://app.example.org`; `*`: any.",
+    )
+    client_timeout: float = setting(
+        duration(1.0, 600.0),
+        20.0,
+        "A client has so long to send the head of a request; its body, and the taking of an answer, may need 1s more for each 32KiB.",
+    )
 
 
 @frozen
@@ -186,6 +211,12 @@ class LoggingSettings:
         choice("console", "json"), "console", "For a person, or one JSON object on each line."
     )
     file: Path | None = setting(PATH_OR_NOTHING, None, "Appended to; without one, logs go to standard error.")
+    access: bool = setting(
+        switch(),
+        False,
+        "One line of JSON for each request of a client, by the gateway's workers on standard error: id, endpoint, application, status, "
+        "time; never statements, arguments or keys.",
+    )
 
 
 @frozen
@@ -228,9 +259,10 @@ def fields_of(section: Any) -> Iterator[tuple[str, Kind[Any], Any, str]]:
         yield attribute.name, attribute.metadata["kind"], attribute.default, attribute.metadata["text"]
 
 
-def load(path: Path | None, overrides: Sequence[str] = ()) -> Settings:
+def load(path: Path | None, overrides: Sequence[str] = (), *, files: bool = False) -> Settings:
     """The settings of a file, or the defaults; each override ``section.key=value`` comes after the file and is checked
-    alike. Reads the file and touches nothing else. Raises :class:`SettingsError` for the first thing that is wrong."""
+    alike. ``files``: read what they name too, as the node itself will have to. Touches nothing. Raises :class:`SettingsError` for the
+    first thing that is wrong."""
     given: dict[str, tuple[Place, Any]] = {}  # dotted key -> where it was written, and its value
     if path is not None:
         for section, value in read_file(path).items():
@@ -256,7 +288,9 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Settings:
             for section in attrs.fields(Settings)
         }
     )
-    _check_ports(settings, {key: place for key, (place, _) in given.items()}, Place(str(path or OVERRIDES)))
+    places, whole = {key: place for key, (place, _) in given.items()}, Place(str(path or OVERRIDES))
+    _check_ports(settings, places, whole)
+    _check_tls(settings.gateway, places, whole, files=files)
     return settings
 
 
@@ -358,6 +392,24 @@ def _check_ports(settings: Settings, places: Mapping[str, Place], whole: Place) 
                 )
     if len({port for _, port in used if port}) < len([port for _, port in used if port]):
         fail("the node and its gateway would listen twice on one port", *(key for key, _ in used))
+
+
+def _check_tls(gateway: GatewaySettings, places: Mapping[str, Place], whole: Place, *, files: bool) -> None:
+    """Both or neither; and a pair that can be served, if files may be read."""
+    named = {"certificate": gateway.tls_certificate, "key": gateway.tls_key}
+
+    def fail(of: str, reason: str) -> None:
+        key = f"gateway.tls_{of}"
+        raise SettingsError(places.get(key, whole), key, reason)
+
+    for of, other in (("certificate", "key"), ("key", "certificate")):
+        if named[of] is not None and named[other] is None:
+            fail(of, f"needs gateway.tls_{other} beside it")
+    if files and gateway.tls_certificate is not None and gateway.tls_key is not None:
+        try:
+            tls_pair.read(gateway.tls_certificate, gateway.tls_key)
+        except PairUnfit as unfit:
+            fail(unfit.of, f"{named[unfit.of]} {unfit}")
 
 
 if __name__ == "__main__":

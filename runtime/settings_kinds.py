@@ -27,6 +27,7 @@ _SIZE: Final = re.compile(r"(\d+) ?(B|KiB|MiB|GiB)")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):(\d{1,5})")
 _PEER: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]{40,64}")
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::\d{1,5})?")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -279,6 +280,17 @@ PEER_ADDRESSES: Final = Kind(
     _write_all,
     collection=True,
 )
+
+
+def _origin(value: Value) -> str:
+    text = text_of(value, "an origin such as https://app.example.org")
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        # A browser compares whole texts: with a path or a slash at the end it would never match.
+        raise Unfit(f"{shown(value)} is not an origin (write https://app.example.org, without a path)")
+    return text
+
+
+ORIGINS: Final = Kind("list of origins", _items(_origin, "origins"), _write_all, collection=True)
 
 
 def _read_key(value: Value) -> ApiKey:

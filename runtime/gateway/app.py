@@ -66,12 +66,14 @@ class Gateway:
         endpoints = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"), exports).table()
         bounds = Bounds(config.query_timeout_s, config.body_bytes)
         healthz = Endpoint("/healthz", ("GET",), "", self._healthz, bounds, gives=bodies.Health, problems=("stopping",))
-        described = Description((*endpoints, healthz))
-        pages = [healthz, *described.pages(bounds)]
+        readyz = Endpoint("/readyz", ("GET",), "", self._readyz, bounds, gives=bodies.Health, problems=("stopping",))
+        described = Description((*endpoints, healthz, readyz))
+        pages = [healthz, readyz, *described.pages(bounds)]
         self._open = {page.path: _router([page], "") for page in pages}
         self._keyed = _router(endpoints, CLIENTS)
         hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, bounds), methods=["GET"])
         self._between = _router(endpoints, MEMBERS, hello)
+        self._paths = {*self._open, *(below + each.path for each in endpoints for below in (CLIENTS, MEMBERS))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request of a client."""
@@ -111,7 +113,8 @@ class Gateway:
             status, problem = 500, "internal-error"
             self._log.failed(request_id, error)
             await self._refuse(Refusal("internal-error", f"quote request {request_id}"), request_id, told)
-        self._log.access(request_id, scope["method"], path, app, status, clock() - began, problem)
+        known = path if path in self._paths else ""  # a client can write anything there, a key too
+        self._log.access(request_id, scope["method"], known, app, status, clock() - began, problem)
 
     async def _refuse(self, refusal: Refusal, request_id: str, told: Told) -> None:
         headers = [(name.encode(), value.encode()) for name, value in refusal.headers]
@@ -159,6 +162,11 @@ class Gateway:
         if not self._doors.serving:
             raise Refusal("stopping", "this gateway has lost its node")
         return b'{"status":"ok"}'
+
+    async def _readyz(self, _call: Call) -> bytes:
+        if self._doors.stopping or not self._doors.serving:
+            raise Refusal("stopping", "this gateway is stopping, or has lost its node")
+        return b'{"status":"ready"}'
 
 
 def _router(endpoints: Iterable[Endpoint], below: str, *more: Route) -> Router:

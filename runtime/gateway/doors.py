@@ -60,6 +60,8 @@ class Doors:
     _shut: bool = field(default=False, init=False)
     in_flight: int = field(default=0, init=False)
     """Of all databases."""
+    stopping: bool = field(default=False, init=False)
+    """Queries still enter, those that come no more should be sent elsewhere."""
 
     def __attrs_post_init__(self) -> None:
         self._leased_until = self.clock() + self.lease_s

@@ -86,6 +86,17 @@ class WorkerConfig:
     """PEM file of the key and certificate that this gateway has among other nodes'; empty: it forwards nothing and takes nothing."""
     authority: str = field(default="", repr=False)
     """PEM of the certificate that vouches for those of the cluster's gateways."""
+    certificate: bytes = field(default=b"", repr=False)
+    """PEM of the certificate that clients are shown, and its chain; empty: no TLS."""
+    key: bytes = field(default=b"", repr=False)
+    """PEM of its private key."""
+    client_connections: int = 4_000
+    patience_s: float = 20.0
+    """How long a client may take for the head of a request."""
+    origins: tuple[str, ...] = ()
+    """Whose pages may read answers (CORS)."""
+    access: bool = False
+    """A log line for every request."""
     drain_s: float = 2.0
     """After SIGTERM, requests in flight have so long to end."""
     log_level: str = "info"
@@ -94,6 +105,23 @@ class WorkerConfig:
 @frozen
 class Lease:
     """The node lives. → Alive."""
+
+
+@frozen
+class Renewed:
+    """Show clients this pair from the next connection on (PEM)."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+
+@frozen
+class Leave:
+    """Another worker serves in this one's place: take no connection more, and end when those that are there have ended; after ``idle_s``
+    for those on which nothing happens, after ``drain_s`` for all."""
+
+    drain_s: float
+    idle_s: float
 
 
 @frozen
@@ -225,12 +253,14 @@ class Used:
     in_flight: int
 
 
-ToWorker = WorkerConfig | Lease | Door | Forget | Answer | Routed | Believe | Names
+ToWorker = WorkerConfig | Lease | Renewed | Leave | Door | Forget | Answer | Routed | Believe | Names
 FromWorker = WorkerJoined | WorkerLeft | Ask | ListNames | DoorAck | Used
 
 _KINDS: Final[tuple[type, ...]] = (
     WorkerConfig,
     Lease,
+    Renewed,
+    Leave,
     Door,
     Forget,
     Answer,
@@ -245,7 +275,14 @@ _KINDS: Final[tuple[type, ...]] = (
     Used,
 )
 _CODE: Final[dict[type, int]] = {cls: code for code, cls in enumerate(_KINDS)}
-_WIRE: Final[dict[Any, type | tuple[type, ...]]] = {int: int, str: str, bool: bool, float: (int, float), Request: int}
+_WIRE: Final[dict[Any, type | tuple[type, ...]]] = {
+    int: int,
+    str: str,
+    bytes: bytes,
+    bool: bool,
+    float: (int, float),
+    Request: int,
+}
 
 
 def _shape(cls: type) -> tuple[tuple[str, type | tuple[type, ...]], ...]:

@@ -4,6 +4,7 @@
 - A worker that does not read its channel (stopped, stuck, or flooded) is killed: the votes of every database wait for its
   acknowledgements (F56).
 - Numbers of workers are never used twice within a process, so no late frame speaks for a successor.
+- A restart takes a worker away only when its successor serves; one whose successor does not come to serve stays.
 - Nothing is left behind: whatever ends :meth:`GatewayHost.run`, its workers get SIGTERM, a deadline, SIGKILL, and are reaped.
 
 The host keeps no doors: on WorkerJoined the engine tells the newcomer those that are open.
@@ -11,14 +12,8 @@ The host keeps no doors: on WorkerJoined the engine tells the newcomer those tha
 
 from __future__ import annotations
 
-import errno
-import ipaddress
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -26,6 +21,7 @@ import structlog
 import trio
 from attrs import define, field
 
+from runtime.gateway.bind import bound
 from runtime.gateway.channel import FrameReader, pack
 from runtime.gateway.frames import (
     Alive,
@@ -39,9 +35,11 @@ from runtime.gateway.frames import (
     FromWorker,
     Hop,
     Lease,
+    Leave,
     ListNames,
     Names,
     Problem,
+    Renewed,
     Request,
     Routed,
     ToWorker,
@@ -51,10 +49,11 @@ from runtime.gateway.frames import (
     WorkerLeft,
     worker_of,
 )
+from runtime.gateway.process import WorkerProcess, reap, start
+from runtime.gateway.public_tls import PublicTls
 from runtime.settings import Address
+from runtime.tls_pair import Pair
 
-QUEUE: Final = 10_000
-"""Frames that may wait for one worker."""
 LEASE_PERIOD_S: Final = 1.0
 STARTUP_S: Final = 30.0
 """A worker that does not serve after so long is killed."""
@@ -62,34 +61,41 @@ SILENCE_S: Final = 10.0
 """A serving worker that answers no lease for so long is killed."""
 KILL_MARGIN_S: Final = 1.0
 """After a worker's own drain."""
-PORT_RETRY_S: Final = 2.0
-"""How long a taken port is tried again: workers of a killed node hold it for the moment that they need to notice."""
+IDLE_S: Final = 5.0
+"""In a restart, how long a worker that leaves keeps connections on which nothing happens."""
 _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 5.0
-_BACKLOG: Final = 2048
 
 log = structlog.stdlib.get_logger("gateway")
 
 
-class GatewayFailed(Exception):
-    """The gateway cannot start; the text is one line that names the cause and what to do (R61)."""
+class NotRestarted(Exception):
+    """The workers are not all new ones; one line: why. Those that are not serve on."""
 
 
 @define(eq=False)
-class _Worker:
-    number: int
-    process: trio.Process
-    stream: trio.SocketStream
-    outgoing: trio.MemorySendChannel[bytes]
-    pending: trio.MemoryReceiveChannel[bytes]
-    heard: float
-    joined: bool = False
+class _Restart:
+    ended: trio.Event = field(factory=trio.Event)
+    because: str = "the gateway was stopped meanwhile"
+    """Why not all workers are new ones."""
+
+
+@define(eq=False)
+class _Place:
+    """What keeps one worker running, and starts the next when it ends, until it is left to a successor."""
+
+    worker: WorkerProcess | None = None
+    settled: trio.Event = field(factory=trio.Event)
+    """Its first worker serves, or has ended."""
+    left: trio.Event = field(factory=trio.Event)
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
 
 
 @define(eq=False)
 class GatewayHost:
     """All gateway workers of a node. ``listen``: ``host:port`` (port 0: any free one). ``between``: the bound listening socket for other
-    nodes' gateways, which this object closes; None: queries of theirs are not taken. ``deliver`` is called with every frame, in the order
+    nodes' gateways, which this object closes; None: queries of theirs are not taken. ``tls``: what clients are shown; None: plain HTTP.
+    ``longest_s``: what a request in flight may still take when its worker leaves to a successor. ``deliver`` is called with every frame, in the order
     of each worker; it must not block, and may call the methods of this object."""
 
     listen: str
@@ -97,10 +103,16 @@ class GatewayHost:
     config: WorkerConfig
     deliver: Callable[[FromWorker], None]
     between: socket.socket | None = None
+    tls: PublicTls | None = None
+    longest_s: float = 60.0
     url: str = field(default="", init=False)
     """Where it serves, once it does."""
-    _running: dict[int, _Worker] = field(factory=dict[int, _Worker], init=False)
+    _running: dict[int, WorkerProcess] = field(factory=dict[int, WorkerProcess], init=False)
     _started: int = field(default=0, init=False)
+    _places: list[_Place] = field(factory=list[_Place], init=False)
+    _nursery: trio.Nursery | None = field(default=None, init=False)
+    _restart: _Restart | None = field(default=None, init=False)
+    _listener: socket.socket | None = field(default=None, init=False)
     _stopping: trio.Event = field(factory=trio.Event, init=False)
     _idle: trio.Event = field(factory=trio.Event, init=False)
 
@@ -114,17 +126,69 @@ class GatewayHost:
                 self.between.close()
             raise
         try:
-            async with trio.open_nursery() as nursery:
-                for _ in range(self.workers):
-                    nursery.start_soon(self._keep_one, listener)
-                host, port = listener.getsockname()[:2]
-                self.url = f"http://{Address(host, port)}"
-                task_status.started((host, port))
+            async with trio.open_nursery() as watching:
+                if self.tls is not None:
+                    self._show(self.tls.pair)
+                    watching.start_soon(self.tls.watch, self._show)
+                self._listener = listener
+                async with trio.open_nursery() as self._nursery:
+                    for _ in range(self.workers):
+                        self._keep_another()
+                    host, port = listener.getsockname()[:2]
+                    self.url = f"{'http' if self.tls is None else 'https'}://{Address(host, port)}"
+                    task_status.started((host, port))
+                watching.cancel_scope.cancel()
         finally:
+            self._nursery = None
             listener.close()
             if self.between is not None:
                 self.between.close()
             self._idle.set()
+
+    async def restart(self) -> int:
+        """Put a new worker in the place of each, one after another; gives their number, once all new ones serve. Those that leave end
+        meanwhile what they have begun. While one restart is under way, another is the same. Raises :class:`NotRestarted`."""
+        if self._nursery is None or self._stopping.is_set():
+            raise NotRestarted("the gateway is stopping")
+        if self._restart is None:
+            self._restart = _Restart()
+            self._nursery.start_soon(self._replace_all, self._restart)  # not our caller's task, who may give up waiting
+        restart = self._restart
+        await restart.ended.wait()
+        if restart.because:
+            raise NotRestarted(restart.because)
+        return self.workers
+
+    async def _replace_all(self, restart: _Restart) -> None:
+        try:
+            for place in list(self._places):
+                successor = self._keep_another()
+                with trio.move_on_after(STARTUP_S):
+                    await successor.settled.wait()
+                if successor.worker is None or not successor.worker.joined:
+                    self._places.remove(successor)
+                    successor.scope.cancel()
+                    if not self._stopping.is_set():
+                        restart.because = "a new worker did not come to serve, see the log; those before it serve on"
+                    return
+                self._leave(place)
+            restart.because = ""
+            log.info("gateway workers restarted", workers=self.workers)
+        finally:
+            self._restart = None
+            restart.ended.set()
+
+    def _leave(self, place: _Place) -> None:
+        """Its successor serves."""
+        self._places.remove(place)
+        place.left.set()
+        worker = place.worker
+        if worker is None:  # it ended, the next one is not started yet
+            place.scope.cancel()
+        elif worker.joined:
+            self._queue(worker, pack(Leave(self.longest_s, IDLE_S)))
+        else:
+            worker.process.terminate()
 
     async def stop_accepting(self) -> None:
         """SIGTERM to every worker: none accepts a connection from now on, requests in flight end within the drain (the node should
@@ -175,7 +239,7 @@ class GatewayHost:
             if worker.joined:
                 self._queue(worker, data)
 
-    def _queue(self, worker: _Worker, data: bytes) -> None:
+    def _queue(self, worker: WorkerProcess, data: bytes) -> None:
         try:
             worker.outgoing.send_nowait(data)
         except trio.WouldBlock:
@@ -184,62 +248,81 @@ class GatewayHost:
         except trio.BrokenResourceError:
             pass  # it is ending: WorkerLeft follows
 
-    async def _keep_one(self, listener: socket.socket) -> None:
-        backoff = _FIRST_BACKOFF_S
-        while not self._stopping.is_set():
-            began = trio.current_time()
-            code = await self._one(listener)
-            if self._stopping.is_set():
-                return
-            lasted = trio.current_time() - began
-            backoff = _FIRST_BACKOFF_S if lasted > _LONGEST_BACKOFF_S else min(2 * backoff, _LONGEST_BACKOFF_S)
-            log.warning("gateway worker ended", exit_code=code, lasted_s=round(lasted, 3), next_in_s=backoff)
-            with trio.move_on_after(backoff):
-                await self._stopping.wait()
+    def _show(self, pair: Pair) -> None:
+        """This certificate, to every worker: those that run, those that start, and those that will."""
+        self.config = attrs.evolve(self.config, certificate=pair.certificate, key=pair.key)
+        renewed = pack(Renewed(pair.certificate, pair.key))
+        for worker in self._running.values():
+            self._queue(worker, renewed)
 
-    async def _one(self, listener: socket.socket) -> int | None:
+    def _keep_another(self) -> _Place:
+        assert self._nursery is not None
+        place = _Place()
+        self._places.append(place)
+        self._nursery.start_soon(self._keep_one, place)
+        return place
+
+    async def _keep_one(self, place: _Place) -> None:
+        backoff = _FIRST_BACKOFF_S
+        with place.scope:
+            while not self._stopping.is_set() and not place.left.is_set():
+                began = trio.current_time()
+                code = await self._one(place)
+                if self._stopping.is_set() or place.left.is_set():
+                    return
+                lasted = trio.current_time() - began
+                backoff = _FIRST_BACKOFF_S if lasted > _LONGEST_BACKOFF_S else min(2 * backoff, _LONGEST_BACKOFF_S)
+                log.warning("gateway worker ended", exit_code=code, lasted_s=round(lasted, 3), next_in_s=backoff)
+                with trio.move_on_after(backoff):
+                    await self._stopping.wait()
+
+    async def _one(self, place: _Place) -> int | None:
         """One worker, from its start until it was reaped; its exit code."""
+        assert self._listener is not None
         self._started += 1
-        worker = await _start(self._started, listener, self.between)
+        worker = place.worker = await start(self._started, self._listener, self.between)
         self._running[worker.number] = worker
         self._queue(worker, pack(attrs.evolve(self.config, worker=worker.number)))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, worker)
-                nursery.start_soon(self._read, worker)
+                nursery.start_soon(self._read, worker, place)
                 nursery.start_soon(self._lease, worker)
                 if self._stopping.is_set():  # began while the stop was asked for
                     worker.process.terminate()
-                nursery.start_soon(self._kill_when_late, worker)
+                nursery.start_soon(self._kill_when_late, worker, self._stopping, self.config.drain_s)
+                nursery.start_soon(self._kill_when_late, worker, place.left, self.longest_s)
                 await worker.process.wait()
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                await _reap(worker.process, self.config.drain_s + KILL_MARGIN_S)
+                await reap(worker.process, self.config.drain_s + KILL_MARGIN_S)
                 await worker.stream.aclose()
             del self._running[worker.number]
+            place.worker = None
+            place.settled.set()
             if worker.joined:
                 self.deliver(WorkerLeft(worker.number))
         return worker.process.returncode
 
-    async def _kill_when_late(self, worker: _Worker) -> None:
-        await self._stopping.wait()
-        await trio.sleep(self.config.drain_s + KILL_MARGIN_S)
+    async def _kill_when_late(self, worker: WorkerProcess, told: trio.Event, drain_s: float) -> None:
+        await told.wait()
+        await trio.sleep(drain_s + KILL_MARGIN_S)
         worker.process.kill()
 
-    async def _write(self, worker: _Worker) -> None:
+    async def _write(self, worker: WorkerProcess) -> None:
         try:
             async for data in worker.pending:
                 await worker.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             worker.process.kill()
 
-    async def _read(self, worker: _Worker) -> None:
+    async def _read(self, worker: WorkerProcess, place: _Place) -> None:
         reader = FrameReader()
         try:
             while data := await worker.stream.receive_some():
                 for frame in reader.feed(data):
-                    self._hear(worker, frame)
+                    self._hear(worker, place, frame)
             because = "it closed its channel"
         except ChannelBroken as error:
             because = f"its channel is broken: {error}"
@@ -252,7 +335,7 @@ class GatewayHost:
             log.warning("gateway worker killed", worker=worker.number, because=because)
             worker.process.kill()
 
-    def _hear(self, worker: _Worker, frame: Any) -> None:
+    def _hear(self, worker: WorkerProcess, place: _Place, frame: Any) -> None:
         if not isinstance(frame, Alive | WorkerJoined | Ask | ListNames | DoorAck | Used):
             raise ChannelBroken(f"a {type(frame).__name__} goes the other way")
         if frame.worker != worker.number:
@@ -262,10 +345,11 @@ class GatewayHost:
             return
         if isinstance(frame, WorkerJoined):
             worker.joined = True
+            place.settled.set()
             log.debug("gateway worker serves", worker=worker.number, pid=worker.process.pid)
         self.deliver(frame)
 
-    async def _lease(self, worker: _Worker) -> None:
+    async def _lease(self, worker: WorkerProcess) -> None:
         lease = pack(Lease())
         while True:
             self._queue(worker, lease)
@@ -274,78 +358,3 @@ class GatewayHost:
             if silent > (SILENCE_S if worker.joined else STARTUP_S):
                 log.warning("gateway worker killed", worker=worker.number, because=f"silent for {silent:.1f} s")
                 worker.process.kill()
-
-
-async def _start(number: int, listener: socket.socket, between: socket.socket | None) -> _Worker:
-    """Start a worker's process. It inherits its sockets and nothing else; its session is its own, so that Ctrl-C reaches the node alone."""
-    ours, theirs = socket.socketpair()
-    try:
-        fds = [theirs.fileno(), listener.fileno()]
-        command = [sys.executable, "-m", "runtime.gateway.worker", "--channel", str(fds[0]), "--listen", str(fds[1])]
-        if between is not None:
-            fds.append(between.fileno())
-            command += ["--between", str(fds[2])]
-        process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.DEVNULL, pass_fds=fds, start_new_session=True, env=_environment()
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    ours.setblocking(False)
-    outgoing, pending = trio.open_memory_channel[bytes](QUEUE)
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-    return _Worker(number, process, stream, outgoing, pending, trio.current_time())
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with the place from which this file was imported first: a worker is of its node's release."""
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
-
-
-async def _reap(process: trio.Process, deadline_s: float) -> None:
-    """SIGTERM, SIGKILL after the deadline; returns when the process was waited for."""
-    if process.returncode is None:
-        process.terminate()
-        with trio.move_on_after(deadline_s):
-            await process.wait()
-        process.kill()
-        await process.wait()
-
-
-async def bound(listen: str, setting: str) -> socket.socket:
-    """A listening socket, at what the setting of that name says. Raises :class:`GatewayFailed`."""
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise GatewayFailed(f"{setting} {listen!r} is no host:port")
-    began = trio.current_time()
-    while True:
-        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, int(port)))
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
-        except OSError as error:
-            listener.close()
-            taken = error.errno == errno.EADDRINUSE
-            if not taken:
-                raise GatewayFailed(f"the gateway cannot listen on {listen}: {error.strerror}") from error
-            if trio.current_time() - began > PORT_RETRY_S:
-                raise GatewayFailed(
-                    f"the gateway cannot listen on {listen}: the port is taken; stop its user, or set {setting}"
-                ) from error
-            await trio.sleep(0.05)
-        else:
-            return listener
-
-
-def reached_at(listener: socket.socket, host: str) -> str:
-    """``host:port`` of a bound socket for other nodes: ``host`` is the machine's name where it listens on every address."""
-    address, port = listener.getsockname()[:2]
-    name = host if ipaddress.ip_address(address).is_unspecified else address
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

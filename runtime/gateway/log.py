@@ -1,6 +1,7 @@
 """A worker's log: structlog, one JSON object a line, on standard error, which is the node's (R60).
 
-The law kept here: no line holds a key, a statement or an argument. structlog (with the rich tracebacks that it imports) takes
+The law kept here: no line holds a key, a statement or an argument, whatever a client writes and wherever. So a path is told only when it is
+one of ours, and of an error that nobody expected its kind and the places in our code, not its words. structlog (with the rich tracebacks that it imports) takes
 longer to load than the rest of a worker, so it is loaded after the worker serves, and a quiet worker never waits for it.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from traceback import extract_tb
 from typing import Any, Final
 
 import orjson
@@ -16,33 +18,41 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class Log:
-    """``level``: of :data:`LEVELS`. Ordinary requests are debug lines."""
+    """``level``: of :data:`LEVELS`. ``access``: every request is a line, whatever the level; else ordinary ones are debug lines."""
 
-    def __init__(self, level: str, worker: int) -> None:
+    def __init__(self, level: str, worker: int, *, access: bool = False) -> None:
         self._level = LEVELS.get(level, LEVELS["info"])
         self._worker = worker
+        self._access = access
 
     def access(
         self, request_id: str, method: str, path: str, app: str, status: int, seconds: float, problem: str
     ) -> None:
-        """One line for each request. Failures of the gateway or its database are warnings."""
+        """One line for each request. ``path``: of ours, or empty. Failures of the gateway or its database are warnings."""
         bad = status >= 500
-        if self._level > (LEVELS["warning"] if bad else LEVELS["debug"]):
+        if not self._access and self._level > (LEVELS["warning"] if bad else LEVELS["debug"]):
             return
         fields: dict[str, Any] = {"request_id": request_id, "method": method, "path": path, "status": status}
         fields |= {"requester": app, "ms": round(seconds * 1000, 2)}
         if problem:
             fields["problem"] = problem
-        (self._logger.warning if bad else self._logger.debug)("request", **fields)
+        say = self._logger.warning if bad else self._logger.info if self._access else self._logger.debug
+        say("request", **fields)
 
     def failed(self, request_id: str, error: Exception) -> None:
-        """A bug of ours: the traceback belongs here, and only here."""
-        self._logger.error("request failed", request_id=request_id, exc_info=error)
+        """A bug of ours: where it happened belongs here, and only here."""
+        places = [f"{place.filename}:{place.lineno} {place.name}" for place in extract_tb(error.__traceback__)]
+        self._logger.error("request failed", request_id=request_id, kind=type(error).__qualname__, places=places)
 
     def say(self, event: str, **fields: Any) -> None:
         """An event of the worker itself."""
         if self._level <= LEVELS["info"]:
             self._logger.info(event, **fields)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """An event that only a search for a fault needs."""
+        if self._level <= LEVELS["debug"]:
+            self._logger.debug(event, **fields)
 
     @functools.cached_property
     def _logger(self) -> Any:
@@ -52,11 +62,12 @@ class Log:
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(serializer=_json),
             ],
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-            wrapper_class=structlog.make_filtering_bound_logger(self._level),
+            wrapper_class=structlog.make_filtering_bound_logger(
+                min(self._level, LEVELS["info"]) if self._access else self._level
+            ),
         )
         return structlog.get_logger("gateway").bind(worker=self._worker)
 

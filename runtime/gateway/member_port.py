@@ -6,20 +6,17 @@ here is never sent on.
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from runtime.gateway.connection import Connection, Keeper
 from runtime.gateway.tls import fingerprint_of
 
 KEEP_ALIVE_S: Final = 120
 """Much longer than the other side keeps an idle connection (``hops.IDLE_S``)."""
-HANDSHAKE_S: Final = 5.0
 
 App = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[MutableMapping[str, Any]], Awaitable[None]]],
@@ -28,10 +25,11 @@ App = Callable[
 
 
 class MemberPort:
-    """The connections of other gateways to this worker."""
+    """The connections of other gateways to this worker. ``patience``: seconds for the head of a request."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, patience: float) -> None:
         self.app = app
+        self.patience = patience
         self.believed: frozenset[bytes] = frozenset()
         self.connections: set[MemberConnection] = set()
 
@@ -41,25 +39,12 @@ class MemberPort:
         for connection in [one for one in self.connections if one.fingerprint not in self.believed]:
             connection.transport.abort()
 
-    async def listen(
-        self, listener: socket.socket, context: ssl.SSLContext, config: Config, state: ServerState
-    ) -> asyncio.Server:
-        """Accept connections as uvicorn does, whose ``state`` counts them when it stops."""
-        return await asyncio.get_running_loop().create_server(
-            lambda: MemberConnection(self, config, state),
-            sock=listener,
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_S,
-            backlog=config.backlog,
-        )
 
-
-class MemberConnection(HttpToolsProtocol):
+class MemberConnection(Connection):
     """One connection, after its handshake."""
 
-    def __init__(self, port: MemberPort, config: Config, state: ServerState) -> None:
-        super().__init__(config, state, {})
-        self.app = port.app
+    def __init__(self, port: MemberPort, config: Config, state: ServerState, keeper: Keeper) -> None:
+        super().__init__(config, state, port.app, port.patience, keeper)
         self.timeout_keep_alive = KEEP_ALIVE_S
         self.fingerprint = b""
         self._port = port

@@ -26,6 +26,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "not-found": (404, "There is no such resource"),
     "method-not-allowed": (405, "The resource does not know this method"),
     "not-empty": (409, "The database has tables already"),
+    "request-timeout": (408, "The request took too long to arrive"),
     "body-too-large": (413, "The request is too large"),
     "sql-too-long": (413, "The statement is too long"),
     "sql-too-deep": (422, "The statement is nested too deeply"),
@@ -37,6 +38,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "too-many-rows": (422, "The result has too many rows"),
     "result-too-large": (422, "The result is too large"),
     "value-not-exact": (422, "The result holds a value that could not be told exactly"),
+    "head-too-large": (431, "The head of the request is too large"),
     "internal-error": (500, "The gateway failed"),
     "storage-failed": (500, "The database's storage failed"),
     # The database, now.

@@ -10,24 +10,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import functools
+import math
 import os
+import resource
 import signal
 import socket
+import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
-from typing import cast
+from typing import Any, Final, cast
 
 import uvloop
 from uvicorn.config import Config
-from uvicorn.server import Server, ServerState
+from uvicorn.server import ServerState
 
+from runtime import tls_pair
 from runtime.gateway import tls, vetting
 from runtime.gateway.app import Gateway
 from runtime.gateway.channel import FrameReader, pack
+from runtime.gateway.connection import Connection
 from runtime.gateway.doors import REPORT_S, Doors
+from runtime.gateway.edge import edge
 from runtime.gateway.forwarding import Forwarding
 from runtime.gateway.frames import (
     Alive,
@@ -38,15 +41,19 @@ from runtime.gateway.frames import (
     Forget,
     FromWorker,
     Lease,
+    Leave,
     Names,
+    Renewed,
     Routed,
     WorkerConfig,
     WorkerJoined,
 )
 from runtime.gateway.hops import Hops, Routes
+from runtime.gateway.listening import Listening
 from runtime.gateway.log import Log
-from runtime.gateway.member_port import MemberPort
+from runtime.gateway.member_port import App, MemberConnection, MemberPort
 from runtime.gateway.queries import Queries
+from runtime.gateway.server import Server
 from runtime.gateway.transfers import Exports
 from runtime.gateway.upstream import Upstream
 from runtime.gateway.waiting import Waiting
@@ -55,29 +62,8 @@ _ORPHANED_S = 0.3
 """How long requests in flight may still take when the node is gone. Short: the next node needs the listening socket's port."""
 _LEAVE_S = 0.5
 """After the drain, for uvicorn to finish; then the process ends whatever still runs."""
-
-
-Second = Callable[[Config, ServerState], Awaitable[asyncio.Server]]
-"""Begins to listen on the second socket."""
-
-
-class _Server(Server):
-    """uvicorn without its own signal handling, with a second listening socket, that tells when it serves."""
-
-    def __init__(self, config: Config, serving: asyncio.Event, second: Second | None) -> None:
-        super().__init__(config)
-        self._serving = serving
-        self._second = second
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self._second is not None:
-            self.servers.append(await self._second(self.config, self.server_state))
-        self._serving.set()
+_GRACE_S: Final = 0.2
+"""After SIGTERM, how long a connection on which nothing happens is kept: who has just made one is answered."""
 
 
 class _Channel(asyncio.Protocol):
@@ -125,9 +111,10 @@ class Worker:
         self._hops: Hops | None = None
         self._member_port: MemberPort | None = None
         self._urls: dict[str, str] = {}
-        self._server: _Server | None = None
+        self._server: Server | None = None
+        self._public: ssl.SSLContext | None = None
         self._log = Log("info", 0)
-        self._ending = False
+        self._ends_at = math.inf
 
     async def run(self) -> None:
         """Serve until the node ends, or ends this."""
@@ -135,7 +122,7 @@ class Worker:
         await loop.create_connection(lambda: self._channel, sock=self._socket)
         async with asyncio.timeout(10):  # a node that says nothing is none
             config = await self._configured
-        self._log = Log(config.log_level, config.worker)
+        self._log = Log(config.log_level, config.worker, access=config.access)
         self._doors = doors = Doors(config.worker, config.lease_s, self._channel.send, time.monotonic)
         routes = Routes(time.monotonic)
         self._waiting = Waiting(config, doors, routes, self._channel.send)
@@ -146,25 +133,48 @@ class Worker:
         queries = Queries(config, doors, self._waiting, self._upstream, routes, forwarding)
         exports = Exports(config, doors, queries, self._upstream, forwarding)
         gateway = Gateway(config, doors, self._waiting, queries, exports, self._log)
+        if config.certificate and self._public is None:
+            self._public = tls_pair.context(tls_pair.Pair(config.certificate, config.key))
         serving = asyncio.Event()
-        self._server = server = _Server(_uvicorn(gateway, config), serving, self._second(gateway, config))
-        loop.add_signal_handler(signal.SIGTERM, self.end, config.drain_s)
+        app = edge(gateway, config.origins)
+        http = _uvicorn(app)
+        self._server = server = Server(http, lambda state: self._listen(http, state, gateway.between, config), serving)
+        loop.add_signal_handler(signal.SIGTERM, self._stop, config.drain_s)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is the node's
         async with asyncio.TaskGroup() as tasks:
             helpers = [
                 tasks.create_task(self._joined(serving, config.worker)),
                 tasks.create_task(self._watch(doors, config.lease_s)),
             ]
-            await server.serve([self._listener])
+            await server.serve()
             for helper in helpers:
                 helper.cancel()
 
-    def _second(self, gateway: Gateway, config: WorkerConfig) -> Second | None:
-        if self._between is None:
-            return None
-        self._member_port = port = MemberPort(gateway.between)
-        context = tls.server(config.identity, config.authority)
-        return functools.partial(port.listen, self._between, context)
+    def _listen(self, http: Config, state: ServerState, between: App, config: WorkerConfig) -> list[Listening]:
+        """The socket for clients, and the one for other gateways if there is one."""
+        patience, most = config.patience_s, config.client_connections
+        listening = [
+            Listening(
+                self._listener,
+                lambda keeper: Connection(http, state, http.app, patience, keeper),
+                lambda: self._public,
+                most,
+                self._log,
+            )
+        ]
+        if self._between is not None:
+            context = tls.server(config.identity, config.authority)
+            self._member_port = port = MemberPort(between, patience)
+            listening.append(
+                Listening(
+                    self._between,
+                    lambda keeper: MemberConnection(port, http, state, keeper),
+                    lambda: context,
+                    most,
+                    self._log,
+                )
+            )
+        return listening
 
     async def _joined(self, serving: asyncio.Event, worker: int) -> None:
         await serving.wait()
@@ -175,7 +185,7 @@ class Worker:
 
     async def _watch(self, doors: Doors, lease_s: float) -> None:
         """The lease, and reports of use."""
-        while not self._ending:
+        while True:
             await asyncio.sleep(min(REPORT_S, lease_s) / 4)
             if not doors.serving:
                 self.orphaned(f"the node was not heard for {lease_s:g} s")
@@ -186,6 +196,9 @@ class Worker:
         if isinstance(frame, WorkerConfig):
             if not self._configured.done():
                 self._configured.set_result(frame)
+            return
+        if isinstance(frame, Renewed):  # it may come before we are ready, too
+            self._public = tls_pair.context(tls_pair.Pair(frame.certificate, frame.key))
             return
         doors, waiting = self._doors, self._waiting
         if doors is None or waiting is None:  # leases may come before we are ready
@@ -209,6 +222,8 @@ class Worker:
                 self._believe(frame.fingerprints)
             case Names():
                 waiting.listed(frame)
+            case Leave():
+                self.end(frame.drain_s, frame.idle_s)
             case _:
                 raise ChannelBroken(f"a {type(frame).__name__} goes the other way")
 
@@ -226,31 +241,38 @@ class Worker:
         if before is not None and before != url and self._upstream is not None:
             self._upstream.retire(before)
 
+    def _stop(self, drain_s: float) -> None:
+        """The node stops: whoever asks where to send queries should go elsewhere."""
+        if self._doors is not None:
+            self._doors.stopping = True
+        self.end(drain_s, _GRACE_S)
+
     def orphaned(self, because: str) -> None:
         """The node is gone, or may be: no query passes a door from now on, and the process ends."""
         if self._doors is not None:
             self._doors.shut()
         if self._waiting is not None:
             self._waiting.shut()
-        if not self._ending:
+        if self._ends_at == math.inf:
             self._log.say("gateway worker ends", because=because)
-        self.end(_ORPHANED_S)
+        self.end(_ORPHANED_S, 0)
 
-    def end(self, drain_s: float) -> None:
-        """Accept nothing new, let requests in flight end within ``drain_s``, and end the process."""
-        if self._ending:
+    def end(self, drain_s: float, idle_s: float) -> None:
+        """Accept nothing new, let requests in flight end within ``drain_s``, and end the process. Again: what ends earlier counts."""
+        loop = asyncio.get_running_loop()
+        if loop.time() + drain_s >= self._ends_at:
             return
-        self._ending = True
+        self._ends_at = loop.time() + drain_s
         # Whatever hangs below, the process must not: an orphan would hold the listening port.
-        asyncio.get_running_loop().call_later(drain_s + _LEAVE_S, os._exit, 1)
+        loop.call_later(drain_s + _LEAVE_S, os._exit, 1)
         if self._server is None:
             os._exit(1)
-        self._server.should_exit = True
+        self._server.leave(drain_s, idle_s)
 
 
-def _uvicorn(gateway: Gateway, config: WorkerConfig) -> Config:
+def _uvicorn(app: Any) -> Config:
     return Config(
-        gateway,
+        app,
         loop="none",  # we run in ours
         http="httptools",
         ws="none",
@@ -261,8 +283,6 @@ def _uvicorn(gateway: Gateway, config: WorkerConfig) -> Config:
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(config.drain_s)),
-        backlog=2048,
     )
 
 
@@ -281,6 +301,9 @@ def main() -> int:
     listener, channel = socket.socket(fileno=given.listen), socket.socket(fileno=given.channel)
     between = None if given.between is None else socket.socket(fileno=given.between)
     channel.setblocking(False)
+    # Each client, each database and each gateway takes a descriptor: what a shell allows by default (1024) is little.
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     async def run() -> None:
         await Worker(listener, channel, between).run()

@@ -20,6 +20,7 @@ import trio
 from attrs import define, evolve, field
 
 from runtime.gateway.auth import new_key
+from runtime.gateway.bind import bound, reached_at
 from runtime.gateway.calls import CLIENTS
 from runtime.gateway.certificates import Certificate
 from runtime.gateway.endpoints import Endpoints
@@ -33,8 +34,9 @@ from runtime.gateway.frames import (
     WorkerConfig,
     WorkerJoined,
 )
-from runtime.gateway.host import GatewayHost, bound, reached_at
+from runtime.gateway.host import GatewayHost
 from runtime.gateway.openapi import KEYED
+from runtime.gateway.public_tls import PublicTls
 from runtime.rqlited_binary import find_binary
 from runtime.spawned import children
 
@@ -208,10 +210,11 @@ async def gateway(
     *,
     workers: int = 1,
     certificate: Certificate | None = None,
+    public: PublicTls | None = None,
     **config: Any,
 ) -> AsyncIterator[World]:
     """A running gateway; ``config``: fields of WorkerConfig. With a ``certificate`` it takes queries of other gateways, and sends
-    some. Nothing of it is left at the end."""
+    some; clients are shown the ``public`` one. Nothing of it is left at the end."""
     alone = not _workers()
     keys = {app: new_key() for app in ("one", "two")}
     keeper = Keeper(dict(urls or {}))
@@ -221,13 +224,13 @@ async def gateway(
         between = await bound("127.0.0.1:0", "between")
         settings = evolve(settings, identity=str(certificate.file), authority=certificate.authority)
     host = keeper.host = GatewayHost(
-        listen="127.0.0.1:0", workers=workers, config=settings, deliver=keeper.deliver, between=between
+        listen="127.0.0.1:0", workers=workers, config=settings, deliver=keeper.deliver, between=between, tls=public
     )
     internal = reached_at(between, "") if between is not None else ""
     async with trio.open_nursery() as nursery:
-        name, port = await nursery.start(host.run)
+        await nursery.start(host.run)
         given = {app: key for app, (key, _digest) in keys.items()}
-        world = World(host, keeper, f"http://{name}:{port}", given, internal, certificate)
+        world = World(host, keeper, host.url, given, internal, certificate)
         await keeper.until(lambda: len(keeper.of(WorkerJoined)) == workers)
         with trio.fail_after(100):
             yield world

@@ -188,6 +188,13 @@ async def test_F93_bytes_that_came_with_a_stranger_s_handshake_are_not_read() ->
     async def app(scope: Any, _receive: Any, _send: Any) -> None:
         served.append(scope["path"])
 
+    class Uncounted:
+        def began(self, connection: Any) -> None:
+            pass
+
+        def ended(self, connection: Any) -> None:
+            pass
+
     class Transport(asyncio.Transport):
         def write(self, data: Any) -> None:
             pass
@@ -199,10 +206,10 @@ async def test_F93_bytes_that_came_with_a_stranger_s_handshake_are_not_read() ->
             return False
 
     async def both() -> None:
-        port = MemberPort(app)
+        port = MemberPort(app, patience=20)
         for believed in ([], [b""]):  # a transport without TLS shows no certificate
             port.believe(believed)
-            connection = MemberConnection(port, Config(app, log_config=None), ServerState())
+            connection = MemberConnection(port, Config(app, log_config=None), ServerState(), Uncounted())
             connection.connection_made(Transport())
             connection.data_received(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
             await asyncio.sleep(0)

@@ -15,10 +15,12 @@ import psutil
 import pytest
 import trio
 
+from runtime.gateway import bind as bind_module
 from runtime.gateway import host as host_module
 from runtime.gateway.auth import new_key
+from runtime.gateway.bind import GatewayFailed
 from runtime.gateway.frames import Ask, DoorAck, Used, WorkerConfig, WorkerJoined, WorkerLeft
-from runtime.gateway.host import GatewayFailed, GatewayHost
+from runtime.gateway.host import GatewayHost
 from tests.runtime.gateway_world import ENDLESS, SLOW, Rqlited, World, free_port, gateway, kind_of, post, rqliteds
 
 pytestmark = pytest.mark.real
@@ -225,7 +227,7 @@ async def test_stopping_answers_what_is_in_flight_and_leaves_nothing(rqlited: Rq
 
 
 async def test_R61_a_taken_port_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "PORT_RETRY_S", 0.1)
+    monkeypatch.setattr(bind_module, "PORT_RETRY_S", 0.1)
     async with gateway() as world:
         address = world.address.removeprefix("http://")
         second = GatewayHost(listen=address, workers=1, config=WorkerConfig({}), deliver=lambda _: None)
