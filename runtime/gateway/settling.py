@@ -16,9 +16,10 @@ A definition (default, trigger, view) cannot be settled, since it is evaluated w
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from attrs import frozen
@@ -101,13 +102,23 @@ def unsettled(statement: Node, tokens: list[Node], *, definition: bool) -> Unset
     gaps = _gaps(tokens) if wanted else ()
     if Counter(gap.kind for gap in gaps) != wanted:
         raise Forbidden(_PLAINLY)
-    return Unsettled(gaps, follows, dated)
+    return Unsettled(gaps, follows, dated) if gaps or follows or dated else SETTLED
+
+
+def settled_now(sql: str, open_: Unsettled, args: Collection[Any], *, first: bool) -> str:
+    """The text that goes to rqlited, at this moment. ``args``: the statement's arguments. ``first``: no other statement of the same
+    transaction is before it. Raises :class:`Forbidden`."""
+    if open_.follows and first:
+        raise Forbidden(
+            "changes() and last_insert_rowid() tell of an earlier statement of the same transaction, and there is none"
+        )
+    if open_.dated and any(isinstance(value, str) and value.lower() in _PRESENT for value in args):
+        raise Forbidden("write 'now' in the statement, not in its arguments: a write has to be the same on every copy")
+    return settle(sql, open_.gaps, datetime.now(UTC), os.urandom) if open_.gaps else sql
 
 
 def settle(sql: str, gaps: tuple[Gap, ...], moment: datetime, entropy: Entropy) -> str:
     """The text that goes to rqlited. ``moment``: the present, in UTC."""
-    if not gaps:
-        return sql
     raw = sql.encode()
     parts: list[bytes] = []
     end = 0
@@ -115,11 +126,6 @@ def settle(sql: str, gaps: tuple[Gap, ...], moment: datetime, entropy: Entropy) 
         parts += (raw[end : gap.start], _literal(gap, moment, entropy).encode())
         end = gap.end
     return b"".join((*parts, raw[end:])).decode()
-
-
-def says_present(value: Any) -> bool:
-    """Whether an argument would mean the present to a function of time (see ``dated``)."""
-    return isinstance(value, str) and value.lower() in _PRESENT
 
 
 def _literal(gap: Gap, moment: datetime, entropy: Entropy) -> str:

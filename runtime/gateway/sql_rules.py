@@ -20,8 +20,8 @@ from runtime.gateway import sql_allowed as allowed
 
 Node = dict[str, Any]
 
-OWN_PREFIX: Final = "_torpor_"
-"""Tables of that name are Torpor's own (idempotency keys), in the database of the application."""
+OURS: Final = "_torpor_"
+"""What the gateway keeps in a database has such names, and is hidden."""
 FREE_SOURCES: Final = 3
 """So many sources in one FROM of a write, with nothing that joins them, are a mistake or a bomb: three tables of a thousand rows each are 10⁹ rows."""
 
@@ -53,7 +53,7 @@ def check(node: Node) -> None:
         raise Forbidden("temporary tables, views and triggers are not allowed: they would vanish with the next sleep")
     if kind != "Literal":
         for value in node.values():
-            if isinstance(value, str) and OWN_PREFIX in value[: len(OWN_PREFIX) + 1].lower():
+            if isinstance(value, str) and OURS in value[: len(OURS) + 1].lower():
                 _check_own(name_of(value) or "")
     if "func_name" in node:
         _check_function(name_of(node["func_name"]))
@@ -67,9 +67,9 @@ def check(node: Node) -> None:
         _check_module(name_of(node["module_name"]) or "", node["module_args"] or "")
 
 
-def check_ends(statement: Node) -> None:
-    """Refuse a write, or a view or trigger that a later write could run, that is likely not to end (F90): one with a table
-    expression that refers to itself, one with a product of tables. In one walk, however deep they are nested."""
+def unending(statement: Node) -> str | None:
+    """Why a statement, or a later one that runs a view or trigger of it, is likely not to end (F90): a table expression that refers to
+    itself, a product of tables. In one walk, however deep they are nested."""
     inside: Counter[str | None] = Counter()
     todo: list[Any] = [statement]
     while todo:
@@ -86,10 +86,13 @@ def check_ends(statement: Node) -> None:
                 todo.append((name,))
             elif node["type"] == "TableRef" and node["schema"] is None and inside[name_of(node["table_name"])]:
                 name = name_of(node["table_name"])
-                raise Forbidden(f"a recursive table expression ({name!r}) is not allowed in a write")
+                return f"a recursive table expression ({name!r})"
             elif node.get("from_clause") and node["where_clause"] is None:
-                _check_product(node["from_clause"], 1 if node["type"] == "UpdateStmt" else 0)
+                free = _free(node["from_clause"]) + (node["type"] == "UpdateStmt")
+                if free >= FREE_SOURCES - 1:
+                    return f"a join of {free + 1} sources without a condition"
             todo.extend(node.values())
+    return None
 
 
 def nodes(root: Any) -> Iterator[Node]:
@@ -124,8 +127,8 @@ def words(kind: str) -> str:
 
 
 def _check_own(name: str) -> None:
-    if name.startswith(OWN_PREFIX):
-        raise Forbidden(f"names that begin with {OWN_PREFIX!r} are Torpor's own")
+    if name.startswith(OURS):
+        raise Forbidden(f"names that begin with {OURS} are the gateway's own")
 
 
 def _check_function(name: str | None) -> None:
@@ -179,10 +182,9 @@ def _check_module_argument(module: str, options: frozenset[str], argument: str) 
         _check_table(source)
 
 
-def _check_product(source: Node, free: int) -> None:
-    """Refuse sources that nothing joins: no ON, no USING, no NATURAL, and none of them a function of another's column. ``free``: so
-    many joins there are already."""
-    todo: list[Node] = [source]
+def _free(source: Node) -> int:
+    """How many joins of a FROM nothing holds: no ON, no USING, no NATURAL, and no function of another's column."""
+    free, todo = 0, [source]
     while todo:
         item = todo.pop()
         if item["type"] == "JoinClause":
@@ -192,8 +194,7 @@ def _check_product(source: Node, free: int) -> None:
             todo.append(item["source"])
         elif item["type"] == "TableRef" and item["has_parens"]:
             free -= 1
-    if free >= FREE_SOURCES - 1:
-        raise Forbidden(f"a write that joins {free + 1} sources without a condition is not allowed")
+    return free
 
 
 def _modified(join: Node, word: str) -> bool:

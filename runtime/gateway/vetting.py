@@ -23,14 +23,16 @@ from attrs import define, frozen
 
 from runtime.gateway import sql_allowed as allowed
 from runtime.gateway.settling import SETTLED, Unsettled, unsettled
-from runtime.gateway.sql_rules import Forbidden, Node, check, check_ends, nodes, words
+from runtime.gateway.sql_rules import Forbidden, Node, check, nodes, unending, words
 
 
 @frozen
 class Read:
-    """Goes to ``/db/query``. ``sql``: from the first to the last significant token."""
+    """Goes to ``/db/query``. ``sql``: from the first to the last significant token. ``ends``: it is a SELECT or VALUES, and surely ends, so
+    that it may be part of a transaction that writes (F90)."""
 
     sql: str
+    ends: bool = False
 
 
 @frozen
@@ -84,6 +86,11 @@ def vet(sql: str) -> Verdict:
 def load() -> None:
     """Load the parser of this thread now, and not with the first statement."""
     _parser()
+
+
+def parameters(sql: str) -> list[tuple[int, str]]:
+    """Where the parameters of a vetted statement stand, in bytes from its beginning, and their texts."""
+    return [(t["offset"], t["text"]) for t in _parser().tokenize(sql) if t["category"] == "parameter"]
 
 
 def _parser() -> Any:
@@ -187,11 +194,12 @@ def _verdict(statement: Node, sql: str, tokens: list[Node]) -> Verdict:
             raise Forbidden("EXPLAIN is answered for queries only")
         return Read(sql)
     if kind in allowed.READS:
-        return Read(sql)
+        return Read(sql, ends=unending(statement) is None)
     if kind == "PragmaStmt":
         return Read(sql)
     if kind in allowed.CHANGES or kind in allowed.DEFINITIONS:
-        check_ends(statement)
+        if (why := unending(statement)) is not None:
+            raise Forbidden(f"{why} is not allowed in a write")
         definition = kind in allowed.DEFINITIONS
         returning = bool(statement.get("returning"))
         settling = unsettled(statement, tokens, definition=definition)
