@@ -165,6 +165,7 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         means.binary,
         means.directories,
         heartbeat_timeout=settings.rqlite.heartbeat_timeout,
+        max_memory=settings.rqlite.max_memory,
         fetch=database_keys.asking(network.request, (PeerUnreachable, PeerRefused)),
         on_line=lambda incarnation, line: log.debug("rqlited", incarnation=incarnation, line=line),
     )

@@ -7,8 +7,10 @@ integer that no clock change moves, where a wall-clock start time drifts when th
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterable
@@ -39,6 +41,15 @@ class Resources:
 
     rss: int
     cpu: float
+
+
+def bound_memory(pid: int, most: int) -> None:
+    """No more than ``most`` bytes of data for a process of ours (Linux; elsewhere nothing bounds it). Then its allocations fail: SQLite says
+    *out of memory* of the one statement, Go ends the one process, and the other databases of the machine keep theirs. A process that
+    has ended already is fine."""
+    if _LINUX:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
 
 
 @cache

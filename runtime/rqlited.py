@@ -104,7 +104,7 @@ class Supervisor:
 
     ``heartbeat_timeout``: Raft's, seconds, where a start names no other. ``stop_timeout``: seconds from SIGTERM to SIGKILL
     where no deadline is given (orphans). ``extra_environment``: GOMAXPROCS, GOMEMLIMIT and the like.
-    ``fetch``: asks another member for a TLS identity; None: there is no other node. ``on_line``: told each line of a child's
+    ``max_memory``: bytes for one process; None: unbounded. ``fetch``: asks another member for a TLS identity; None: there is no other node. ``on_line``: told each line of a child's
     stderr, with its incarnation."""
 
     def __init__(
@@ -115,6 +115,7 @@ class Supervisor:
         heartbeat_timeout: float = 0.25,
         stop_timeout: float = 5.0,
         extra_environment: Mapping[str, str] | None = None,
+        max_memory: int | None = None,
         fetch: Fetch | None = None,
         on_line: Callable[[str, str], None] | None = None,
     ) -> None:
@@ -123,6 +124,7 @@ class Supervisor:
         self._timers = Timers(heartbeat_timeout)
         self._stop_timeout = stop_timeout
         self._environment = environment(extra_environment or {})
+        self._max_memory = max_memory
         self._fetch = fetch
         self._on_line = on_line
         self._live: dict[str, _Live] = {}
@@ -219,7 +221,7 @@ class Supervisor:
         try:
             # Shielded: a process that was made but never returned to us would be nobody's.
             with trio.CancelScope(shield=True):
-                live.process = await trio.lowlevel.open_process(
+                live.process = process = await trio.lowlevel.open_process(
                     arguments(self._binary, live.spec, timers, place.rqlite, place.tls, left),
                     stdin=reading,
                     stdout=subprocess.DEVNULL,
@@ -227,6 +229,8 @@ class Supervisor:
                     env=self._environment,
                     start_new_session=True,  # Ctrl-C is for the node alone, which then stops its children in order
                 )
+                if self._max_memory is not None:
+                    processes.bound_memory(process.pid, self._max_memory)
         except BaseException:
             os.close(reading)
             raise

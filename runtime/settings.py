@@ -184,6 +184,11 @@ class RqliteSettings:
         duration(0.02, 10.0), 0.25, "Raft's heartbeat and election timeout: shorter wakes faster and costs idle CPU."
     )
     stop_timeout: float = setting(duration(0.1, 600.0), 5.0, "From SIGTERM to SIGKILL, when a database goes to sleep.")
+    max_memory: int = setting(
+        size(256 << 20, 1 << 40),
+        2 << 30,
+        "Of one rqlited (Linux): one statement can ask for gigabytes, and all databases share the machine.",
+    )
 
 
 @frozen

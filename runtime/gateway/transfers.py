@@ -31,8 +31,9 @@ from runtime.gateway.problems import Refusal
 from runtime.gateway.queries import Elsewhere, Queries
 from runtime.gateway.rqlite_answers import failure, results_of
 from runtime.gateway.schema import SchemaQuestion
+from runtime.gateway.sql_rules import OURS
 from runtime.gateway.upstream import Broken, Incoming, NotSent, Response, Upstream
-from runtime.gateway.vetting import OURS, Write
+from runtime.gateway.vetting import Write
 
 SQLITE: Final = "application/vnd.sqlite3"
 OCTETS: Final = "application/octet-stream"

@@ -37,12 +37,17 @@ from runtime.gateway.frames import (
 from runtime.gateway.host import GatewayHost
 from runtime.gateway.openapi import KEYED
 from runtime.gateway.public_tls import PublicTls
+from runtime.processes import bound_memory
 from runtime.rqlited_binary import find_binary
 from runtime.spawned import children
 
 SLOW = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {rows}) SELECT count(*) AS n FROM c"
 """A read whose time grows with its rows; some millions take about a second."""
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+
+
+MEMORY = 1 << 30
+"""Of each rqlited; a machine that runs tests has little."""
 
 
 def free_port() -> int:
@@ -71,6 +76,7 @@ class Rqlited:
         command += ["-raft-election-timeout", "100ms", "-raft-leader-lease-timeout", "100ms", str(self.directory)]
         with (self.directory.parent / f"{self.directory.name}.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        bound_memory(self.process.pid, MEMORY)
 
     async def ready(self) -> None:
         async with httpx.AsyncClient(base_url=self.url) as client:

@@ -117,11 +117,18 @@ async def world(
     *,
     fetch: Fetch | None = None,
     on_line: Callable[[str, str], None] | None = None,
+    max_memory: int | None = None,
 ) -> AsyncIterator[World]:
     directories = Directories(data)
     directories.prepare()
     supervisor = Supervisor(
-        of or binary(), directories, heartbeat_timeout=heartbeat, stop_timeout=5, fetch=fetch, on_line=on_line
+        of or binary(),
+        directories,
+        heartbeat_timeout=heartbeat,
+        stop_timeout=5,
+        fetch=fetch,
+        on_line=on_line,
+        max_memory=max_memory,
     )
     try:
         async with trio.open_nursery() as nursery:
