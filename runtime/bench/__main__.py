@@ -18,8 +18,8 @@ from rich.console import Console
 from protocol.limits import MEMBERS
 from runtime.bench import figures
 from runtime.bench.figures import BenchFailed, Figure
-from runtime.bench.hop import hop
 from runtime.bench.lifecycle import lifecycle
+from runtime.bench.query import query
 from runtime.bench.thousand import MOST_AWAKE, thousand
 from runtime.rqlited_binary import RqlitedMissing, find_binary
 from runtime.rqlited_floor import FloorFailed
@@ -79,9 +79,10 @@ def _parsed(arguments: Sequence[str] | None) -> Any:
     )
     command.set_defaults(run=_thousand, shown=("databases", "awake", "window"), beside="empty nodes")
 
-    command = commands.add_parser("hop", help="a read through a node that is no member, beside one through a member")
-    command.add_argument("--reads", type=_at_least(100), default=2_000, help="of each (default: 2000)")
-    command.set_defaults(run=_hop, shown=("reads",), beside="beside")
+    command = commands.add_parser("query", help="reads and writes beside the raw rqlited; a hop; a flood on a sleeper")
+    command.add_argument("--reads", type=_at_least(100), default=2_000, help="of each side (default: 2000)")
+    command.add_argument("--seconds", type=_at_least(1), default=6, help="of load on each side (default: 6)")
+    command.set_defaults(run=_query, shown=("reads", "seconds"), beside="beside")
 
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON object, nothing else")
@@ -111,8 +112,8 @@ async def _thousand(directory: Path, given: Any, console: Console) -> list[Figur
     return await thousand(directory, given.databases, given.awake, given.window, console)
 
 
-async def _hop(directory: Path, given: Any, console: Console) -> list[Figure]:
-    return await hop(directory, given.reads, console)
+async def _query(directory: Path, given: Any, console: Console) -> list[Figure]:
+    return await query(directory, given.reads, given.seconds, console)
 
 
 def _failures(error: Exception) -> Iterator[Exception]:

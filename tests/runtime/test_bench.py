@@ -62,12 +62,15 @@ async def test_R47_R63_heartbeats_do_not_grow_with_databases_that_sleep(tmp_path
 
 
 @pytest.mark.real
-async def test_F93_R63_a_read_with_a_hop_beside_one_without(tmp_path: Path) -> None:
-    code, told = await bench(tmp_path, "hop", "--reads", "100")
+async def test_F51_F93_R63_queries_beside_the_raw_rqlited_and_a_flood_that_wakes_once(tmp_path: Path) -> None:
+    code, told = await bench(tmp_path, "query", "--reads", "100", "--seconds", "1")
     assert code == 0, told
     figures = told["figures"]
-    assert figures["read_with_a_hop"]["beside"] == figures["read_through_a_member"]["value"]
-    assert figures["price_of_the_hop"]["value"] > 0
+    assert figures["read"]["accepted"] == "≤ 2.5"
+    assert figures["read_with_a_hop"]["beside"] == figures["read"]["value"]
+    assert figures["reads"]["accepted"] == "≥ 2000"
+    assert figures["writes"]["ratio"] > 0
+    assert figures["wakes_by_a_flood"]["value"] == 1
 
 
 def test_R63_a_figure_is_told_with_what_is_accepted_of_it() -> None:
