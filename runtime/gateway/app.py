@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
+from runtime.gateway import rqlite_interface
 from runtime.gateway.auth import KeyRing, presented_key
 from runtime.gateway.calls import APPLICATION, CLIENTS, MEMBERS, MILLISECONDS, REQUEST_ID, Call, Caller
 from runtime.gateway.doors import Doors
@@ -30,6 +31,7 @@ from runtime.gateway.hops import HELLO
 from runtime.gateway.log import Log
 from runtime.gateway.problems import RETRY_AFTER, Refusal
 from runtime.gateway.queries import Queries
+from runtime.gateway.rqlite_interface import RqliteInterface
 from runtime.gateway.waiting import Waiting
 
 _PROBLEM: Final = "application/problem+json"
@@ -37,6 +39,8 @@ _REQUEST_ID: Final = re.compile(rb"[0-9a-f]{16}")
 
 Whose = Callable[[Scope], tuple[Caller, Router]]
 """Whose request it is, and where it is looked for. Raises :class:`Refusal`."""
+Refuse = Callable[[Refusal, str, Send], Awaitable[None]]
+"""Renders a refusal, of a request of this id."""
 
 
 class Gateway:
@@ -46,17 +50,25 @@ class Gateway:
         self._keys = KeyRing(config.keys)
         self._doors = doors
         self._log = log
-        endpoints = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting")).table()
+        sql = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"))
+        endpoints = sql.table()
+        rqlite = RqliteInterface(config, queries, sql.vet)
+        self._rqlite = Router(rqlite.public(), redirect_slashes=False, default=_nothing)
         bounds = (config.query_timeout_s, config.body_bytes)
         self._open = {"/healthz": _router([Endpoint("/healthz", ("GET",), "", self._healthz, *bounds)], "")}
         self._keyed = _router(endpoints, CLIENTS)
         hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, *bounds), methods=["GET"])
-        self._between = _router(endpoints, MEMBERS, hello)
+        self._between = _router(endpoints, MEMBERS, hello, *rqlite.between())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request of a client."""
         if scope["type"] == "http":
             await self._answer(scope, receive, send, secrets.token_hex(8), self._of_client)
+
+    async def rqlite(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request of a client of rqlite."""
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send, secrets.token_hex(8), self._of_rqlite, rqlite_interface.refuse)
 
     async def between(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request of another node's gateway, which is believed; it is answered here or not at all (F93)."""
@@ -65,8 +77,11 @@ class Gateway:
             request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
             await self._answer(scope, receive, send, request_id, self._of_gateway)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, whose: Whose) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, whose: Whose, refuse: Refuse | None = None
+    ) -> None:
         """Find out whose request it is, answer, and render whatever went wrong."""
+        refuse = refuse or _refuse
         clock = asyncio.get_running_loop().time
         began = clock()
         path: str = scope["path"]
@@ -80,16 +95,16 @@ class Gateway:
             await router(scope, receive, send)
         except Refusal as refusal:
             status, problem = refusal.status, refusal.type
-            await _refuse(refusal, request_id, send)
+            await refuse(refusal, request_id, send)
         except HTTPException as error:  # Starlette's, of a path that is there but does not know the method
             allowed = (error.headers or {}).get("Allow", "")
             status, problem = 405, "method-not-allowed"
             refusal = Refusal("method-not-allowed", f"allowed: {allowed}", headers=(("allow", allowed),))
-            await _refuse(refusal, request_id, send)
+            await refuse(refusal, request_id, send)
         except Exception as error:  # noqa: BLE001  the last resort of a server: told in the log, not to the client
             status, problem = 500, "internal-error"
             self._log.failed(request_id, error)
-            await _refuse(Refusal("internal-error", f"quote request {request_id}"), request_id, send)
+            await refuse(Refusal("internal-error", f"quote request {request_id}"), request_id, send)
         self._log.access(request_id, scope["method"], path, app, status, clock() - began, problem)
 
     def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
@@ -97,6 +112,12 @@ class Gateway:
             return Caller(""), router
         # Before the path is looked at: without a key, nothing tells which paths there are.
         return Caller(self._application(scope["headers"])), self._keyed
+
+    def _of_rqlite(self, scope: Scope) -> tuple[Caller, Router]:
+        caller, scope[rqlite_interface.DATABASE] = rqlite_interface.caller_of(
+            scope["headers"], self._keys.application_of
+        )
+        return caller, self._rqlite
 
     def _of_gateway(self, scope: Scope) -> tuple[Caller, Router]:
         headers: Headers = scope["headers"]

@@ -83,7 +83,7 @@ class Endpoint:
         path: str = scope["path"]
         endpoint = path.removeprefix(MEMBERS if caller.forwarded else CLIENTS)
         if scope["method"] == "POST":
-            body = await _body(receive, self.body_bytes)
+            body = await body_of_request(receive, self.body_bytes)
         else:
             body = _body_of_query(scope["query_string"])
         return Call(
@@ -116,8 +116,8 @@ def _body_of_query(query_string: bytes) -> bytes:
     return orjson.dumps(members)
 
 
-async def _body(receive: Receive, most: int) -> bytes:
-    """Raises :class:`Refusal`."""
+async def body_of_request(receive: Receive, most: int) -> bytes:
+    """The whole body, of at most so many bytes. Raises :class:`Refusal`."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):

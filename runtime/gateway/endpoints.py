@@ -80,7 +80,7 @@ class Endpoints:
     async def query(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Query)
         name = checked(call.app, body.database)
-        verdict = await self._vet(body.sql)
+        verdict = await self.vet(body.sql)
         if isinstance(verdict, Write):
             raise Refusal("wrong-endpoint", "this statement writes: send it to /v1/database/exec")
         statement = bind(verdict.sql, body.args, self.config.parameters)
@@ -89,7 +89,7 @@ class Endpoints:
     async def exec(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Exec)
         name = checked(call.app, body.database)
-        verdict = await self._vet(body.sql)
+        verdict = await self.vet(body.sql)
         if isinstance(verdict, Read):
             raise Refusal("wrong-endpoint", "this statement only reads: send it to /v1/database/query")
         statement = bind(verdict.sql, body.args, self.config.parameters)
@@ -106,7 +106,7 @@ class Endpoints:
         for n, each in enumerate(body.queries):
             given = each if isinstance(each, bodies.Statement) else bodies.Statement(each)
             try:
-                verdicts.append(await self._vet(given.sql))
+                verdicts.append(await self.vet(given.sql))
                 statements.append(bind(verdicts[-1].sql, given.args, self.config.parameters))
             except Refusal as refusal:
                 raise Refusal(refusal.type, f"queries[{n}]: {refusal.detail}") from None
@@ -132,7 +132,7 @@ class Endpoints:
 
     async def _definition(self, call: Call, database: str, sql: str, otherwise: str) -> bytes:
         name = checked(call.app, database)
-        verdict = await self._vet(sql)
+        verdict = await self.vet(sql)
         if not isinstance(verdict, Write) or (otherwise and not _CREATE_TABLE.match(verdict.sql)):
             raise Refusal("wrong-endpoint", otherwise)
         answer = await self._write(call, name, WriteOne(Bound(verdict.sql, []), verdict))
@@ -150,8 +150,8 @@ class Endpoints:
         answer = await self.queries.write(call, name, question)
         return answer.body if isinstance(answer, Elsewhere) else answer
 
-    async def _vet(self, sql: str) -> Read | Write:
-        """Raises :class:`Refusal`."""
+    async def vet(self, sql: str) -> Read | Write:
+        """What kind of statement it is. Raises :class:`Refusal`."""
         if len(sql) <= _INLINE_CHARACTERS:
             verdict = vetting.vet(sql)
         else:
