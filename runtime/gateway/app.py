@@ -52,7 +52,7 @@ class Gateway:
         self._log = log
         sql = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"))
         endpoints = sql.table()
-        rqlite = RqliteInterface(config, queries, sql.vet)
+        rqlite = RqliteInterface(config, queries, sql)
         self._rqlite = Router(rqlite.public(), redirect_slashes=False, default=_nothing)
         bounds = (config.query_timeout_s, config.body_bytes)
         self._open = {"/healthz": _router([Endpoint("/healthz", ("GET",), "", self._healthz, *bounds)], "")}

@@ -26,6 +26,8 @@ from runtime.gateway.idempotency import Key, Stored, digest_of
 from runtime.gateway.problems import Refusal
 from runtime.gateway.queries import Elsewhere, Queries
 from runtime.gateway.schema import SchemaQuestion, drop_table
+from runtime.gateway.settling import SETTLED, settled_now
+from runtime.gateway.sql_rules import Forbidden
 from runtime.gateway.statements import Question, ReadOne, WriteOne
 from runtime.gateway.transactions import Atomic, Preflight, ReadAll, Undone
 from runtime.gateway.values import ITEMS, Form
@@ -97,7 +99,7 @@ class Endpoints:
         verdict = await self.vet(body.sql)
         if isinstance(verdict, Read):
             raise Refusal("wrong-endpoint", "this statement only reads: send it to /v1/database/query")
-        statement = bind(verdict.sql, body.args, self.config.parameters)
+        statement = self.bound(verdict, body.args, first=True)
         if not call.idempotency_key:
             return await self._write(call, name, WriteOne(statement, verdict, _form(body)))
         return await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, _form(body)))
@@ -114,7 +116,7 @@ class Endpoints:
             given = each if isinstance(each, bodies.Statement) else bodies.Statement(each)
             try:
                 verdicts.append(await self.vet(given.sql))
-                statements.append(bind(verdicts[-1].sql, given.args, self.config.parameters))
+                statements.append(self.bound(verdicts[-1], given.args, first=n == 0))
             except Refusal as refusal:
                 raise Refusal(refusal.type, f"queries[{n}]: {refusal.detail}") from None
         transactions.check(verdicts)
@@ -176,6 +178,17 @@ class Endpoints:
     async def list(self, call: Call) -> bytes:
         names = await self.waiting.names(call.app, call.deadline)
         return orjson.dumps({"databases": sorted(names)})
+
+    def bound(self, verdict: Read | Write, args: bodies.Arguments, *, first: bool) -> Bound:
+        """With its arguments, and with what would differ from copy to copy settled. ``first``: of a transaction. Raises :class:`Refusal`."""
+        sql = verdict.sql
+        if isinstance(verdict, Write) and verdict.open is not SETTLED:
+            values = args.values() if isinstance(args, dict) else args or ()
+            try:
+                sql = settled_now(sql, verdict.open, values, first=first)
+            except Forbidden as refusal:
+                raise Refusal("sql-refused", str(refusal)) from None
+        return bind(sql, args, self.config.parameters)
 
     async def _read(self, call: Call, name: str, question: Question[bytes]) -> bytes:
         answer = await self.queries.read(call, name, question)

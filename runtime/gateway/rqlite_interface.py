@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
 
@@ -23,10 +23,10 @@ from attrs import frozen
 from starlette.datastructures import QueryParams
 from starlette.routing import Route
 
-from runtime.gateway.arguments import Bound, bind
+from runtime.gateway.arguments import Bound
 from runtime.gateway.calls import MEMBERS, Call, Caller
 from runtime.gateway.endpoint import CALLER, LEFT, REQUEST, Headers, Receive, Scope, Send, body_of_request, respond
-from runtime.gateway.endpoints import checked
+from runtime.gateway.endpoints import Endpoints, checked
 from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.problems import Refusal
 from runtime.gateway.queries import Elsewhere, Queries
@@ -43,16 +43,14 @@ _TEXT: Final = "text/plain; charset=utf-8"
 _OPERATIONS: Final = {"query": "read", "execute": "write", "request": "write"}
 """Each with the scope that its key needs; what only reads needs no more than that."""
 
-Vet = Callable[[str], Awaitable[Read | Write]]
-
 
 @frozen
 class RqliteInterface:
-    """``vet`` raises :class:`Refusal`."""
+    """``sql``: what is known of statements, whatever the interface."""
 
     config: WorkerConfig
     queries: Queries
-    vet: Vet
+    sql: Endpoints
 
     def public(self) -> list[Route]:
         """What a client of rqlite finds."""
@@ -75,8 +73,8 @@ class RqliteInterface:
         bound: list[Bound] = []
         for n, one in enumerate(given):
             try:
-                verdicts.append(_fitting(await self.vet(one.sql), operation))
-                bound.append(bind(verdicts[-1].sql, one.args, self.config.parameters))
+                verdicts.append(_fitting(await self.sql.vet(one.sql), operation))
+                bound.append(self.sql.bound(verdicts[-1], one.args, first=n == 0))
             except Refusal as refusal:
                 if refusal.type not in ("sql-error", "sql-refused", "wrong-endpoint", "sql-too-long"):
                     raise

@@ -1,7 +1,7 @@
 """A request in rqlite's own form, as it goes to rqlited, and rqlited's answer, as it is. The laws kept here:
 
 - Statements are vetted as everywhere (F85, F88, F90). What reads goes to ``/db/query`` and takes ``db_timeout`` along (F89), what writes to
-  ``/db/execute`` and never does; a request does the one or the other, so that it is one request to one rqlited.
+  ``/db/execute``, what does both to ``/db/request``, and never does: there only reads may be that surely end.
 - Nothing of a request is carried out when one of its statements is refused.
 - rqlited takes no bytes: an array of numbers among the parameters goes as hexadecimal text (:mod:`arguments`).
 - Of the options, those are passed on that change the form of the answer or the age of a read; those that could make replicas differ, or
@@ -27,6 +27,7 @@ from runtime.gateway.vetting import Read, Write
 
 FORMS: Final = ("timings", "associative", "blob_array", "raft_index", "pretty")
 """Options that change how an answer is written."""
+_BOTH: Final = "/db/request?retries=0"
 _LEVELS: Final = {"none": "none", "weak": "weak", "strong": "strong", "linearizable": "strong", "auto": "weak"}
 """rqlite's levels; not every rqlited that we run knows all of them, and a stronger one is always right."""
 _DURATION: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h)")
@@ -86,6 +87,7 @@ class Passed:
 
     body: bytes
     writes: bool
+    both: bool
     options: str
     level: str
     rows: int
@@ -93,7 +95,7 @@ class Passed:
 
     def target(self, seconds_left: float) -> str:
         if self.writes:
-            return EXECUTE + self.options
+            return (_BOTH if self.both else EXECUTE) + self.options
         return query_target(min(seconds_left, self.longest_s), self.level, self.options)
 
     def answer(self, response: Response) -> bytes:
@@ -118,8 +120,15 @@ def passed(given: list[Bound], verdicts: list[Read | Write], options: Options, r
     """Raises :class:`Refusal` for what rqlited could not do, or not undo."""
     writes = [verdict for verdict in verdicts if isinstance(verdict, Write)]
     together = "transaction" in options and len(given) > 1  # one alone is one in any case
-    if writes and len(writes) < len(verdicts):
-        raise Refusal("sql-refused", "one request either reads or writes: send the two apart")
+    both = 0 < len(writes) < len(verdicts)
+    if both and together:
+        raise Refusal(
+            "sql-refused", "a transaction either reads or writes: when a read of it failed, rqlite would not roll back"
+        )
+    if both and not all(isinstance(verdict, Write) or verdict.ends for verdict in verdicts):
+        raise Refusal(
+            "sql-refused", "a read that may never end cannot be in one request with a write: send the two apart"
+        )
     if together and any(verdict.returning for verdict in writes):
         raise Refusal(
             "sql-refused", "RETURNING is not possible in a transaction: if it failed, rqlite would not roll back"
@@ -128,7 +137,7 @@ def passed(given: list[Bound], verdicts: list[Read | Write], options: Options, r
     level = _LEVELS.get(options.get("level", ""), "weak")
     if level == "none" and _DURATION.fullmatch(options.get("freshness", "")):
         flags.append(f"freshness={options['freshness']}")
-    return Passed(body_of(*given), bool(writes), "".join(f"&{flag}" for flag in flags), level, rows, longest_s)
+    return Passed(body_of(*given), bool(writes), both, "".join(f"&{flag}" for flag in flags), level, rows, longest_s)
 
 
 def seconds(text: str, otherwise: float) -> float:

@@ -49,17 +49,27 @@ PRAGMAS_WITH_ARGUMENT: Final = _words("""table_info table_xinfo table_list index
     integrity_check quick_check""")
 """Reads, whatever their argument. Also allowed as table-valued functions, ``pragma_<name>``."""
 PRAGMAS_BARE: Final = _words("""user_version schema_version application_id encoding page_count page_size freelist_count collation_list
-    compile_options foreign_keys journal_mode read_uncommitted""")
+    compile_options foreign_keys read_uncommitted""")
 """Reads only without an argument: with one, some of them write."""
 PRAGMA_TABLES: Final = frozenset(
     f"pragma_{name}" for name in (*PRAGMAS_WITH_ARGUMENT, "compile_options", "collation_list")
 )
 
+TABLE_FUNCTIONS: Final = PRAGMA_TABLES | {"json_each", "json_tree", "jsonb_each", "jsonb_tree"}
+"""Tables that take arguments: each gives no more rows than what it is given has parts."""
+SYSTEM_TABLES: Final = _words("sqlite_schema sqlite_master sqlite_sequence sqlite_stat1 sqlite_stat3 sqlite_stat4")
+"""Of the names that begin with ``sqlite_``; SQLite itself keeps the schema from being written."""
 HIDDEN_TABLES: Final = _words("""sqlite_dbpage sqlite_stmt dbstat sqlite_memstat bytecode tables_used fsdir zipfile csv completion generate_series
     carray fts3tokenize readfile writefile""")
 """Eponymous virtual tables that read or write pages and files, show the process's inside, or never end."""
 
-MODULES: Final = frozenset({"fts4", "fts5", "rtree", "rtree_i32"})
+MODULES: Final = {
+    "fts4": _words("content languageid matchinfo notindexed order prefix tokenize"),
+    "fts5": _words("content content_rowid contentless_delete columnsize detail prefix tokenize"),
+    "rtree": _words(""),
+    "rtree_i32": _words(""),
+}
+"""And the options of each. Not here: fts4's ``compress`` and ``uncompress``, which name functions."""
 
 FUNCTIONS: Final = _words("""
     abs changes char coalesce concat concat_ws format glob hex if ifnull iif instr last_insert_rowid length like likelihood

@@ -19,9 +19,9 @@ from runtime.gateway.upstream import Response
 from runtime.gateway.values import ITEMS, Form, written
 from runtime.gateway.vetting import Write
 
-EXECUTE: Final = "/db/execute?retries=0"
-"""A follower passes a write on to its leader once: told of the last of several tries alone, nobody would know what became of the first."""
-REQUEST: Final = "/db/request?retries=0&blob_array"
+EXECUTE: Final = "/db/execute?retries=0&norwrandom"
+"""Its own rewriting of random() is not wanted: what has to be settled is, and its parser changes or crashes on texts that are none of its business. A follower passes a write on to its leader once: told of the last of several tries alone, nobody would know what became of the first."""
+REQUEST: Final = "/db/request?retries=0&norwrandom&blob_array"
 """For writes that answer with rows: ``/db/execute`` gives bytes as texts that could as well be texts."""
 _STEP_MS: Final = 250
 

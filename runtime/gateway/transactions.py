@@ -21,10 +21,11 @@ from runtime.gateway.arguments import Bound
 from runtime.gateway.idempotency import NO_EFFECT, TAKEN, TRIGGERS, Key
 from runtime.gateway.problems import Refusal
 from runtime.gateway.rqlite_answers import failure, results_of, statement_error
+from runtime.gateway.sql_rules import OURS
 from runtime.gateway.statements import EXECUTE, REQUEST, body_of, check_rows, counts_of, query_target
 from runtime.gateway.upstream import Response
 from runtime.gateway.values import Form, written
-from runtime.gateway.vetting import OURS, Read, Write
+from runtime.gateway.vetting import Read, Write
 
 _SCHEMA: Final = f"""SELECT coalesce(group_concat(sql, char(10)), '') FROM (SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL
     AND name NOT GLOB 'sqlite_*' AND name NOT GLOB '{OURS}*' ORDER BY type, name)"""

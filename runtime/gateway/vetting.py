@@ -2,12 +2,11 @@
 
 - Exactly one statement. Empty ones, comments alone, and text behind the last statement make rqlited 8.26 spin for ever, so what
   is forwarded begins at the first significant token and ends at the last.
-- rqlite has no authorizer, so everything that leaves the database's own file is refused here: ATTACH, DETACH, VACUUM INTO,
+- rqlite has no authorizer, so everything that leaves the database's own file is refused (:mod:`runtime.gateway.sql_rules`): ATTACH, DETACH, VACUUM INTO,
   load_extension, other schemas than ``main``; so are transactions that would outlive their request, pragmas that write, and
   whatever :mod:`runtime.gateway.sql_allowed` does not list.
-- A write in which a common table expression refers to itself is refused: without a limit it never ends, blocks every other
-  write and SIGTERM, and is replayed after a restart. SQLite recurses without the word RECURSIVE too, so the reference
-  decides, not the word. (In a read it is bounded by the read's own timeout.)
+- A write that is likely never to end is refused: it blocks every other write and SIGTERM, and is replayed after a restart. (A read is
+  bounded by its own timeout.) One that would differ from copy to copy is settled or refused (:mod:`runtime.gateway.settling`).
 - What is neither surely a read nor surely a write is refused.
 
 The parser recovers silently from errors and stops at a NUL, so its diagnostics must be clean and NUL is refused. It is native and
@@ -17,13 +16,14 @@ recursive: a text nested some thousand levels deep overflows the stack and kills
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from attrs import define, frozen
 
 from runtime.gateway import sql_allowed as allowed
+from runtime.gateway.settling import SETTLED, Unsettled, unsettled
+from runtime.gateway.sql_rules import Forbidden, Node, check, nodes, unending, words
 
 
 @frozen
@@ -38,12 +38,14 @@ class Read:
 @frozen
 class Write:
     """Goes to ``/db/execute``. ``insert``: its last insert id means something; ``definition``: it changes the schema, and rqlite's
-    counts are left over from an earlier statement; ``returning``: it answers with rows."""
+    counts are left over from an earlier statement; ``returning``: it answers with rows; ``open``: what has to be settled before it is
+    sent."""
 
     sql: str
     insert: bool = False
     definition: bool = False
     returning: bool = False
+    open: Unsettled = SETTLED
 
 
 @frozen
@@ -56,14 +58,11 @@ class Refused:
 
 Verdict = Read | Write | Refused
 
-Node = dict[str, Any]
-
 CACHED_TEXT: Final = 4_096
 """Characters of the longest text whose verdict is remembered."""
 _CACHED: Final = 4_096
-
-OURS: Final = "_torpor_"
-"""What the gateway keeps in a database has such names, and is hidden."""
+_REASON: Final = 200
+"""Characters of the longest reason."""
 
 DEPTH: Final = 1_000
 """Levels that a text may have by its tokens; SQLite's own bound for expressions is as much. The parser takes 4 KB of stack for a
@@ -75,14 +74,7 @@ _AFTER_FROM: Final = frozenset(
     {"WHERE", "GROUP", "HAVING", "WINDOW", "ORDER", "LIMIT", "SELECT", "VALUES", "SET", "RETURNING"}
 )
 
-_LIST: Final = {"type", "count", "children"}
-"""What a node has that is nothing but a list of others."""
-
 _parsers = threading.local()
-
-
-class _Refusal(Exception):
-    pass
 
 
 def vet(sql: str) -> Verdict:
@@ -115,25 +107,36 @@ def _vet(sql: str) -> Verdict:
         return Refused("the statement contains a NUL character", syntax=True)
     parser = _parser()
     try:
+        raw = sql.encode()
         tokens = [t for t in parser.tokenize(sql) if _weighs(t)]
-        significant = _significant(sql, tokens)
-        if not significant:
+        while tokens and tokens[0]["text"] == ";":
+            del tokens[0]
+        while tokens and tokens[-1]["text"] == ";":
+            del tokens[-1]
+        if not tokens:
             return Refused("the statement is empty", syntax=True)
-        if any((_name(t["text"]) or "").startswith(OURS) for t in tokens):
-            return Refused(f"names that begin with {OURS} are the gateway's own")
+        begin = tokens[0]["offset"]
+        significant = raw[begin : tokens[-1]["offset"] + tokens[-1]["length"]].decode()
         if _depth(tokens) > DEPTH:
             return Refused("the statement is nested too deeply")
         errors = [d for d in parser.analyze(significant).diagnostics if d.severity == "error"]
         if errors:
-            return Refused(errors[0].message, syntax=True)
+            return Refused(_short(errors[0].message), syntax=True)
         statements = [node for node in parser.parse_raw(significant) if node is not None]
         if len(statements) != 1:
             return Refused(f"exactly one statement is expected, not {len(statements)}")
-        return _verdict(statements[0], significant)
+        return _verdict(statements[0], significant, [t | {"offset": t["offset"] - begin} for t in tokens])
+    except UnicodeEncodeError:
+        return Refused("the statement is no Unicode text", syntax=True)
     except RecursionError:
         return Refused("the statement is nested too deeply")
-    except _Refusal as refusal:
-        return Refused(str(refusal))
+    except Forbidden as refusal:
+        return Refused(_short(str(refusal)))
+
+
+def _short(reason: str) -> str:
+    """Names in it are as long as the client made them."""
+    return reason if len(reason) < _REASON else f"{reason[: _REASON - 2]}…"
 
 
 _vet_cached = lru_cache(_CACHED)(_vet)
@@ -142,15 +145,6 @@ _vet_cached = lru_cache(_CACHED)(_vet)
 def _weighs(token: Node) -> bool:
     """Whether a token is more than space or comment."""
     return token["category"] != "comment" and token["text"].strip(" \t\n\f\r\ufeff") != ""
-
-
-def _significant(sql: str, tokens: list[Node]) -> str:
-    """The text from the first token to the last, without semicolons at either end."""
-    weighty = [t for t in tokens if t["text"] != ";"]
-    if not weighty:
-        return ""
-    raw = sql.encode()
-    return raw[weighty[0]["offset"] : weighty[-1]["offset"] + weighty[-1]["length"]].decode()
 
 
 @define
@@ -190,25 +184,27 @@ def _depth(tokens: list[Node]) -> int:
     return deepest
 
 
-def _verdict(statement: Node, sql: str) -> Verdict:
-    for node in _nodes(statement):
-        _check(node)
+def _verdict(statement: Node, sql: str, tokens: list[Node]) -> Verdict:
+    for node in nodes(statement):
+        check(node)
     kind = _kind(statement)
     if kind == "ExplainStmt":
         explained = _kind(statement["stmt"])
         if explained not in allowed.READS:
-            raise _Refusal("EXPLAIN is answered for queries only")
+            raise Forbidden("EXPLAIN is answered for queries only")
         return Read(sql)
     if kind in allowed.READS:
-        return Read(sql, ends=_recursive(statement) is None)
+        return Read(sql, ends=unending(statement) is None)
     if kind == "PragmaStmt":
         return Read(sql)
     if kind in allowed.CHANGES or kind in allowed.DEFINITIONS:
-        _check_ends(statement)
+        if (why := unending(statement)) is not None:
+            raise Forbidden(f"{why} is not allowed in a write")
         definition = kind in allowed.DEFINITIONS
         returning = bool(statement.get("returning"))
-        return Write(sql, insert=kind == "InsertStmt", definition=definition, returning=returning)
-    raise _Refusal(f"{_words(kind)} is not allowed")
+        settling = unsettled(statement, tokens, definition=definition)
+        return Write(sql, kind == "InsertStmt", definition, returning, settling)
+    raise Forbidden(f"{words(kind)} is not allowed")
 
 
 def _kind(statement: Node) -> str:
@@ -216,92 +212,3 @@ def _kind(statement: Node) -> str:
     while statement["type"] == "WithClause":
         statement = statement["select"]
     return statement["type"]
-
-
-def _nodes(root: Any) -> Iterator[Node]:
-    """Every node of a tree, without recursion."""
-    todo: list[Any] = [root]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, dict):
-            node = cast("Node", item)
-            yield node
-            todo.extend(node.values())
-        elif isinstance(item, list):
-            todo.extend(cast("list[Any]", item))
-
-
-def _check(node: Node) -> None:
-    if node.keys() == _LIST:
-        return
-    kind = node["type"]
-    if kind not in allowed.NODES:
-        raise _Refusal(f"{_words(kind)} is not allowed")
-    schema = _name(node.get("schema"))
-    if schema not in (None, "main"):
-        raise _Refusal(f"the schema {schema!r} is not allowed: a database has 'main' alone")
-    if node.get("temporary", "NONE") != "NONE":
-        raise _Refusal("temporary tables, views and triggers are not allowed: they would vanish with the next sleep")
-    if "func_name" in node:
-        _check_function(_name(node["func_name"]))
-    if kind == "TableRef":
-        _check_table(_name(node["table_name"]) or "")
-    elif kind == "PragmaStmt":
-        _check_pragma(node)
-    elif kind == "VacuumStmt" and node["filename"] is not None:
-        raise _Refusal("VACUUM INTO is not allowed")
-    elif kind == "CreateVirtualTableStmt" and _name(node["module_name"]) not in allowed.MODULES:
-        raise _Refusal(f"the module {_name(node['module_name'])!r} is not allowed")
-
-
-def _check_function(name: str | None) -> None:
-    if name not in allowed.FUNCTIONS:
-        raise _Refusal(f"the function {name!r} is not allowed")
-
-
-def _check_table(name: str) -> None:
-    if name in allowed.HIDDEN_TABLES or (name.startswith("pragma_") and name not in allowed.PRAGMA_TABLES):
-        raise _Refusal(f"the table {name!r} is not allowed")
-
-
-def _check_pragma(node: Node) -> None:
-    name = _name(node["pragma_name"]) or ""
-    bare = node["pragma_form"] == "BARE"
-    if name in allowed.PRAGMAS_WITH_ARGUMENT or (bare and name in allowed.PRAGMAS_BARE):
-        return
-    raise _Refusal(f"PRAGMA {name}{'' if bare else ' with a value'} is not allowed")
-
-
-def _check_ends(statement: Node) -> None:
-    """Refuse a write, or a view or trigger that a later write could run, with a table expression that refers to itself (F90)."""
-    if (name := _recursive(statement)) is not None:
-        raise _Refusal(f"a recursive table expression ({name!r}) is not allowed in a write")
-
-
-def _recursive(statement: Node) -> str | None:
-    """The name of a table expression that refers to itself."""
-    for node in _nodes(statement):
-        if node["type"] != "CteDefinition":
-            continue
-        name = _name(node["cte_name"])
-        for inner in _nodes(node["select"]):
-            if inner["type"] == "TableRef" and inner["schema"] is None and _name(inner["table_name"]) == name:
-                return name
-    return None
-
-
-def _name(value: Any) -> str | None:
-    """An identifier as SQLite compares it: without its quotes, in lower case."""
-    if isinstance(value, dict):
-        value = cast("Node", value).get("source")
-    if not isinstance(value, str):
-        return None
-    if len(value) >= 2 and value[0] + value[-1] in ('""', "``", "[]", "''"):
-        value = value[1:-1]
-    return value.lower()
-
-
-def _words(kind: str) -> str:
-    """A node's type for a reader: ``AttachStmt`` is ATTACH."""
-    known = {"TransactionStmt": "BEGIN, COMMIT or ROLLBACK", "SavepointStmt": "SAVEPOINT or RELEASE"}
-    return known.get(kind, kind.removesuffix("Stmt").upper())

@@ -105,6 +105,8 @@ async def test_R32_rqdb_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert rows.results == [["Ada"]], "all or nothing"
         several = cursor.executeunified2(["SELECT 1", "SELECT ?"], [[], ["two"]])
         assert [item.results for item in several.items] == [[[1]], [["two"]]]
+        both = cursor.executeunified2(["DELETE FROM people", "SELECT count(*) FROM people"], transaction=False)
+        assert (both.items[0].rows_affected, both.items[1].results) == (1, [[0]])
 
     async with listeners(tmp_path) as (one, *_others):
         await blocking(story, one)
