@@ -137,6 +137,9 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
     settings, data_dir = means.settings, means.directories.data_dir
     certificate = certificates.provide(data_dir / DIRECTORY, means.identity.secret, means.identity.peer)
     between = await bound(str(settings.gateway.internal_listen), "gateway.internal_listen")
+    rqlite = None
+    if settings.gateway.rqlite_listen is not None:
+        rqlite = await bound(str(settings.gateway.rqlite_listen), "gateway.rqlite_listen")
     config = engine_config(means)
     config = evolve(config, gateway=reached_at(between, config.host), fingerprint=certificate.fingerprint)
     engine = Node(config, means.chart)
@@ -175,6 +178,7 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         config=evolve(worker_config(settings), identity=str(certificate.file), authority=certificate.authority),
         deliver=deliver,
         between=between,
+        rqlite=rqlite,
         tls=_public_tls(settings),
         longest_s=max(settings.gateway.query_timeout, settings.gateway.transaction_timeout),
     )
@@ -243,6 +247,7 @@ def _about(
         "pid": os.getpid(),
         "rqlited": f"{means.binary.path} (rqlite {means.binary.major})",
         "gateway": gateway.url,
+        "rqlite": gateway.rqlite_url,
         "tls": None if gateway.tls is None else {"ends": gateway.tls.ends.isoformat(), "problem": gateway.tls.problem},
         "addresses": list(config.addresses),
         "data_dir": str(means.directories.data_dir),

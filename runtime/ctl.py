@@ -102,6 +102,7 @@ def status(it: _Asker) -> None:
         ("cluster", answer["cluster"]),
         ("version", f"{answer['version']}, pid {answer['pid']}, rqlited {answer['rqlited']}"),
         ("gateway", answer["gateway"] + (f", certificate until {answer['tls']['ends']}" if answer["tls"] else "")),
+        ("for rqlite's clients", answer["rqlite"] or "(gateway.rqlite_listen is not set)"),
         ("reached at", ", ".join(answer["addresses"]) or "(by nobody: no other node is known)"),
         ("state", "listening" if answer["listening"] else "serving"),
         ("nodes", f"{heard} of {len(answer['peers'])} known are heard"),

@@ -22,6 +22,7 @@ from runtime import tls_pair
 from runtime.settings_file import Place, SettingsError, Value, read_file, read_text
 from runtime.settings_kinds import (
     ADDRESS,
+    ADDRESS_OR_NOTHING,
     API_KEYS,
     HOST_OR_NOTHING,
     LISTEN_ADDRESSES,
@@ -124,6 +125,12 @@ class GatewaySettings:
         ADDRESS,
         Address("127.0.0.1", 0),
         "Where other nodes' gateways send the queries of their clients, over mutual TLS; on several machines 0.0.0.0:8443, say.",
+    )
+    rqlite_listen: Address | None = setting(
+        ADDRESS_OR_NOTHING,
+        None,
+        "Where clients of rqlite find their databases by rqlite's own HTTP: the user of basic authentication names the database, the password "
+        "is the API key. Under the certificate of `listen`, if there is one. Empty: nowhere.",
     )
     workers: int = setting(integer(1, 64), 1, "Processes that answer queries; one saturates about one core.")
     query_timeout: float = setting(duration(0.1, 3600.0), 30.0, "A query that takes longer fails.")
@@ -385,6 +392,8 @@ def _check_ports(settings: Settings, places: Mapping[str, Place], whole: Place) 
             )
     used = [("gateway.listen", settings.gateway.listen.port)]
     used += [("gateway.internal_listen", settings.gateway.internal_listen.port)]
+    if settings.gateway.rqlite_listen is not None:
+        used += [("gateway.rqlite_listen", settings.gateway.rqlite_listen.port)]
     used += [("node.listen_addresses", int(address.rsplit("/", 1)[1])) for address in settings.node.listen_addresses]
     for key, port in used:
         for kind, ports in ranges.items():

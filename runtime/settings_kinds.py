@@ -203,6 +203,11 @@ def _read_address(value: Value) -> Address:
 
 
 ADDRESS: Final = Kind("host:port; port 0 = any free one", _read_address, str)
+ADDRESS_OR_NOTHING: Final = Kind[Address | None](
+    'host:port; "" = nowhere',
+    lambda value: None if value.data == "" else _read_address(value),
+    lambda address: '""' if address is None else str(address),
+)
 
 
 def _read_host_or_nothing(value: Value) -> str:

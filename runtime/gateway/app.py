@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from runtime.gateway import bodies
+from runtime.gateway import bodies, rqlite_interface
 from runtime.gateway.auth import KeyRing, presented_key
 from runtime.gateway.calls import APPLICATION, CLIENTS, MEMBERS, MILLISECONDS, REQUEST_ID, Call, Caller
 from runtime.gateway.doors import Doors
@@ -44,6 +44,7 @@ from runtime.gateway.log import Log
 from runtime.gateway.openapi import Description
 from runtime.gateway.problems import RETRY_AFTER, Refusal
 from runtime.gateway.queries import Queries
+from runtime.gateway.rqlite_interface import RqliteInterface
 from runtime.gateway.transfers import Exports
 from runtime.gateway.waiting import Waiting
 
@@ -52,6 +53,8 @@ _REQUEST_ID: Final = re.compile(rb"[0-9a-f]{16}")
 
 Whose = Callable[[Scope], tuple[Caller, Router]]
 """Whose request it is, and where it is looked for. Raises :class:`Refusal`."""
+Refuse = Callable[[Refusal, str, Send], Awaitable[None]]
+"""Renders a refusal, of a request of this id."""
 
 
 class Gateway:
@@ -63,7 +66,9 @@ class Gateway:
         self._keys = KeyRing(config.keys)
         self._doors = doors
         self._log = log
-        endpoints = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"), exports).table()
+        sql = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"), exports)
+        endpoints = sql.table()
+        rqlite = RqliteInterface(config, queries, sql)
         bounds = Bounds(config.query_timeout_s, config.body_bytes)
         healthz = Endpoint("/healthz", ("GET",), "", self._healthz, bounds, gives=bodies.Health, problems=("stopping",))
         readyz = Endpoint("/readyz", ("GET",), "", self._readyz, bounds, gives=bodies.Health, problems=("stopping",))
@@ -72,63 +77,71 @@ class Gateway:
         self._open = {page.path: _router([page], "") for page in pages}
         self._keyed = _router(endpoints, CLIENTS)
         hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, bounds), methods=["GET"])
-        self._between = _router(endpoints, MEMBERS, hello)
+        self._between = _router(endpoints, MEMBERS, hello, *rqlite.between())
+        self._rqlite = Router(rqlite.public(), redirect_slashes=False, default=_nothing)
         self._paths = {*self._open, *(below + each.path for each in endpoints for below in (CLIENTS, MEMBERS))}
+        self._paths |= {route.path for route in (*rqlite.public(), *rqlite.between())}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request of a client."""
         if scope["type"] == "http":
-            await self._answer(scope, receive, send, secrets.token_hex(8), self._of_client)
+            await self._answer(scope, receive, send, secrets.token_hex(8), self._of_client, _refuse)
+
+    async def rqlite(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request of a client of rqlite."""
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send, secrets.token_hex(8), self._of_rqlite, rqlite_interface.refuse)
 
     async def between(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request of another node's gateway, which is believed; it is answered here or not at all (F93)."""
         if scope["type"] == "http":
             given = _header(scope["headers"], REQUEST_ID) or b""
             request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-            await self._answer(scope, receive, send, request_id, self._of_gateway)
+            await self._answer(scope, receive, send, request_id, self._of_gateway, _refuse)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, whose: Whose) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, whose: Whose, refuse: Refuse
+    ) -> None:
         """Find out whose request it is, answer, and render whatever went wrong."""
         clock = asyncio.get_running_loop().time
         began = clock()
         path: str = scope["path"]
-        app = problem = ""
-        status = 200
+        app = ""
         told = Told(send)
+        refusal: Refusal | None = None
         try:
             scope["app"], scope[REQUEST] = self, request_id
             caller, router = whose(scope)
             scope[CALLER] = caller
             app = caller.app
             await router(scope, receive, told)
-        except Refusal as refusal:
-            status, problem = refusal.status, refusal.type
-            await self._refuse(refusal, request_id, told)
+        except Refusal as refused:
+            refusal = refused
         except HTTPException as error:  # Starlette's, of a path that is there but does not know the method
             allowed = (error.headers or {}).get("Allow", "")
-            status, problem = 405, "method-not-allowed"
             refusal = Refusal("method-not-allowed", f"allowed: {allowed}", headers=(("allow", allowed),))
-            await self._refuse(refusal, request_id, told)
         except Exception as error:  # noqa: BLE001  the last resort of a server: told in the log, not to the client
-            status, problem = 500, "internal-error"
+            refusal = Refusal("internal-error", f"quote request {request_id}")
             self._log.failed(request_id, error)
-            await self._refuse(Refusal("internal-error", f"quote request {request_id}"), request_id, told)
+        if (
+            refusal is not None and not told.begun
+        ):  # else uvicorn ends the connection: half an answer is not taken for a whole one
+            await refuse(refusal, request_id, told)
         known = path if path in self._paths else ""  # a client can write anything there, a key too
+        status, problem = (200, "") if refusal is None else (refusal.status, refusal.type)
         self._log.access(request_id, scope["method"], known, app, status, clock() - began, problem)
-
-    async def _refuse(self, refusal: Refusal, request_id: str, told: Told) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in refusal.headers]
-        headers.append((b"x-request-id", request_id.encode()))
-        if refusal.type in RETRY_AFTER:
-            headers.append((b"retry-after", b"1"))
-        if not told.begun:  # else uvicorn ends the connection, so that half an answer is not taken for a whole one
-            await respond(told, refusal.status, _PROBLEM, refusal.document(request_id), headers)
 
     def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
         if (router := self._open.get(scope["path"])) is not None:
             return Caller(""), router
         # Before the path is looked at: without a key, nothing tells which paths there are.
         return Caller(self._application(scope["headers"])), self._keyed
+
+    def _of_rqlite(self, scope: Scope) -> tuple[Caller, Router]:
+        caller, scope[rqlite_interface.DATABASE] = rqlite_interface.caller_of(
+            scope["headers"], self._keys.application_of
+        )
+        return caller, self._rqlite
 
     def _of_gateway(self, scope: Scope) -> tuple[Caller, Router]:
         headers: Headers = scope["headers"]
@@ -180,3 +193,11 @@ async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
 
 def _header(headers: Headers, wanted: bytes) -> bytes | None:
     return next((value for name, value in headers if name == wanted), None)
+
+
+async def _refuse(refusal: Refusal, request_id: str, send: Send) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in refusal.headers]
+    headers.append((b"x-request-id", request_id.encode()))
+    if refusal.type in RETRY_AFTER:
+        headers.append((b"retry-after", b"1"))
+    await respond(send, refusal.status, _PROBLEM, refusal.document(request_id), headers)

@@ -14,15 +14,16 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
-_KEY: Final = re.compile(r"torpor_[0-9a-f]{8}_[A-Za-z0-9_-]{32,128}")
+_KEY: Final = re.compile(r"torpor_[0-9a-f]{8}_[A-Za-z0-9_-]{22,128}")
 _INDEXED: Final = 8
 """Hex digits of a digest by which it is found."""
 
 
 def new_key() -> tuple[str, str]:
     """A new API key ``torpor_<id>_<secret>`` and the SHA-256 of it, in hex, under which it is stored. The eight hex digits
-    of the id may be shown and logged; the secret has 256 bits."""
-    key = f"torpor_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+    of the id may be shown and logged; the secret has 128 bits, which nobody guesses, and leaves a key short enough for pyrqlite: its
+    basic authentication breaks beyond 57 bytes of user and password (:mod:`runtime.gateway.rqlite_interface`)."""
+    key = f"torpor_{secrets.token_hex(4)}_{secrets.token_urlsafe(16)}"
     return key, digest_of(key)
 
 

@@ -154,7 +154,9 @@ class Endpoint:
             database, content_type = decode(_members(scope["query_string"]), Named).database, "application/octet-stream"
             endpoint = f"{endpoint}?{urlencode({'database': database})}"
         if scope["method"] == "POST":
-            body = await _body(receive, self.bounds.body_bytes, "file-too-large" if self.file else "body-too-large")
+            body = await body_of_request(
+                receive, self.bounds.body_bytes, "file-too-large" if self.file else "body-too-large"
+            )
         else:
             body = _members(scope["query_string"])
         return Call(
@@ -194,8 +196,8 @@ def _members(query_string: bytes) -> bytes:
     return orjson.dumps(members)
 
 
-async def _body(receive: Receive, most: int, too_large: str) -> bytes:
-    """Raises :class:`Refusal`."""
+async def body_of_request(receive: Receive, most: int, too_large: str = "body-too-large") -> bytes:
+    """The whole body, of at most so many bytes. Raises :class:`Refusal`."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):

@@ -182,7 +182,7 @@ class Endpoints:
     async def query(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Query)
         name = checked(call.app, body.database)
-        verdict = await self._vet(body.sql)
+        verdict = await self.vet(body.sql)
         if isinstance(verdict, Write):
             raise Refusal("wrong-endpoint", "this statement writes: send it to /v1/database/exec")
         statement = bind(verdict.sql, body.args, self.config.parameters)
@@ -191,10 +191,10 @@ class Endpoints:
     async def exec(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Exec)
         name = checked(call.app, body.database)
-        verdict = await self._vet(body.sql)
+        verdict = await self.vet(body.sql)
         if isinstance(verdict, Read):
             raise Refusal("wrong-endpoint", "this statement only reads: send it to /v1/database/query")
-        statement = self._bound(verdict, body.args, first=True)
+        statement = self.bound(verdict, body.args, first=True)
         if not call.idempotency_key:
             return await self._write(call, name, WriteOne(statement, verdict, _form(body)))
         return await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, _form(body)))
@@ -210,8 +210,8 @@ class Endpoints:
         for n, each in enumerate(body.queries):
             given = each if isinstance(each, bodies.Statement) else bodies.Statement(each)
             try:
-                verdicts.append(await self._vet(given.sql))
-                statements.append(self._bound(verdicts[-1], given.args, first=n == 0))
+                verdicts.append(await self.vet(given.sql))
+                statements.append(self.bound(verdicts[-1], given.args, first=n == 0))
             except Refusal as refusal:
                 raise Refusal(refusal.type, f"queries[{n}]: {refusal.detail}") from None
         transactions.check(verdicts)
@@ -264,7 +264,7 @@ class Endpoints:
 
     async def _definition(self, call: Call, database: str, sql: str, otherwise: str) -> bytes:
         name = checked(call.app, database)
-        verdict = await self._vet(sql)
+        verdict = await self.vet(sql)
         if not isinstance(verdict, Write) or (otherwise and not _CREATE_TABLE.match(verdict.sql)):
             raise Refusal("wrong-endpoint", otherwise)
         answer = await self._write(call, name, WriteOne(Bound(verdict.sql, []), verdict))
@@ -274,7 +274,7 @@ class Endpoints:
         names = await self.waiting.names(call.app, call.deadline)
         return orjson.dumps({"databases": sorted(names)})
 
-    def _bound(self, verdict: Read | Write, args: bodies.Arguments, *, first: bool) -> Bound:
+    def bound(self, verdict: Read | Write, args: bodies.Arguments, *, first: bool) -> Bound:
         """With its arguments, and with what would differ from copy to copy settled. ``first``: of a transaction. Raises :class:`Refusal`."""
         sql = verdict.sql
         if isinstance(verdict, Write) and verdict.open is not SETTLED:
@@ -293,8 +293,8 @@ class Endpoints:
         answer = await self.queries.write(call, name, question)
         return answer.body if isinstance(answer, Elsewhere) else answer
 
-    async def _vet(self, sql: str) -> Read | Write:
-        """Raises :class:`Refusal`."""
+    async def vet(self, sql: str) -> Read | Write:
+        """What kind of statement it is. Raises :class:`Refusal`."""
         if len(sql) <= _INLINE_CHARACTERS:
             verdict = vetting.vet(sql, self.config.depth)
         else:

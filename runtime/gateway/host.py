@@ -94,7 +94,7 @@ class _Place:
 @define(eq=False)
 class GatewayHost:
     """All gateway workers of a node. ``listen``: ``host:port`` (port 0: any free one). ``between``: the bound listening socket for other
-    nodes' gateways, which this object closes; None: queries of theirs are not taken. ``tls``: what clients are shown; None: plain HTTP.
+    nodes' gateways; None: queries of theirs are not taken. ``rqlite``: the one for clients of rqlite; None: there is none. Both are closed by this object. ``tls``: what clients are shown; None: plain HTTP.
     ``longest_s``: what a request in flight may still take when its worker leaves to a successor. ``deliver`` is called with every frame, in the order
     of each worker; it must not block, and may call the methods of this object."""
 
@@ -103,10 +103,13 @@ class GatewayHost:
     config: WorkerConfig
     deliver: Callable[[FromWorker], None]
     between: socket.socket | None = None
+    rqlite: socket.socket | None = None
     tls: PublicTls | None = None
     longest_s: float = 60.0
     url: str = field(default="", init=False)
     """Where it serves, once it does."""
+    rqlite_url: str = field(default="", init=False)
+    """Where it serves clients of rqlite, if it does."""
     _running: dict[int, WorkerProcess] = field(factory=dict[int, WorkerProcess], init=False)
     _started: int = field(default=0, init=False)
     _places: list[_Place] = field(factory=list[_Place], init=False)
@@ -122,8 +125,7 @@ class GatewayHost:
         try:
             listener = await bound(self.listen, "gateway.listen")
         except BaseException:
-            if self.between is not None:
-                self.between.close()
+            self._close()
             raise
         try:
             async with trio.open_nursery() as watching:
@@ -135,15 +137,23 @@ class GatewayHost:
                     for _ in range(self.workers):
                         self._keep_another()
                     host, port = listener.getsockname()[:2]
-                    self.url = f"{'http' if self.tls is None else 'https'}://{Address(host, port)}"
+                    self.url = self._url(listener)
+                    self.rqlite_url = "" if self.rqlite is None else self._url(self.rqlite)
                     task_status.started((host, port))
                 watching.cancel_scope.cancel()
         finally:
             self._nursery = None
             listener.close()
-            if self.between is not None:
-                self.between.close()
+            self._close()
             self._idle.set()
+
+    def _url(self, listener: socket.socket) -> str:
+        return f"{'http' if self.tls is None else 'https'}://{Address(*listener.getsockname()[:2])}"
+
+    def _close(self) -> None:
+        for each in (self.between, self.rqlite):
+            if each is not None:
+                each.close()
 
     async def restart(self) -> int:
         """Put a new worker in the place of each, one after another; gives their number, once all new ones serve. Those that leave end
@@ -278,9 +288,8 @@ class GatewayHost:
 
     async def _one(self, place: _Place) -> int | None:
         """One worker, from its start until it was reaped; its exit code."""
-        assert self._listener is not None
         self._started += 1
-        worker = place.worker = await start(self._started, self._listener, self.between)
+        worker = place.worker = await start(self._started, self._sockets())
         self._running[worker.number] = worker
         self._queue(worker, pack(attrs.evolve(self.config, worker=worker.number)))
         try:
@@ -304,6 +313,11 @@ class GatewayHost:
             if worker.joined:
                 self.deliver(WorkerLeft(worker.number))
         return worker.process.returncode
+
+    def _sockets(self) -> dict[str, socket.socket]:
+        """By the names of the worker's options."""
+        given = {"listen": self._listener, "between": self.between, "rqlite": self.rqlite}
+        return {name: each for name, each in given.items() if each is not None}
 
     async def _kill_when_late(self, worker: WorkerProcess, told: trio.Event, drain_s: float) -> None:
         await told.wait()

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +30,16 @@ class WorkerProcess:
     joined: bool = False
 
 
-async def start(number: int, listener: socket.socket, between: socket.socket | None) -> WorkerProcess:
-    """Start a worker's process. It inherits its sockets and nothing else; its session is its own, so that Ctrl-C reaches the node alone."""
+async def start(number: int, sockets: Mapping[str, socket.socket]) -> WorkerProcess:
+    """Start a worker's process. It inherits ``sockets``, each by the name of its option, and nothing else; its session is its own, so that
+    Ctrl-C reaches the node alone."""
     ours, theirs = socket.socketpair()
     try:
-        fds = [theirs.fileno(), listener.fileno()]
-        command = [sys.executable, "-m", "runtime.gateway.worker", "--channel", str(fds[0]), "--listen", str(fds[1])]
-        if between is not None:
-            fds.append(between.fileno())
-            command += ["--between", str(fds[2])]
+        given = {"channel": theirs, **sockets}
+        fds = [each.fileno() for each in given.values()]
+        command = [sys.executable, "-m", "runtime.gateway.worker"]
+        for name, fd in zip(given, fds, strict=True):
+            command += [f"--{name}", str(fd)]
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.DEVNULL, pass_fds=fds, start_new_session=True, env=_environment()
         )

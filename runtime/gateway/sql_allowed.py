@@ -49,7 +49,7 @@ PRAGMAS_WITH_ARGUMENT: Final = _words("""table_info table_xinfo table_list index
     integrity_check quick_check""")
 """Reads, whatever their argument. Also allowed as table-valued functions, ``pragma_<name>``."""
 PRAGMAS_BARE: Final = _words("""user_version schema_version application_id encoding page_count page_size freelist_count collation_list
-    compile_options foreign_keys""")
+    compile_options foreign_keys read_uncommitted""")
 """Reads only without an argument: with one, some of them write."""
 PRAGMA_TABLES: Final = frozenset(
     f"pragma_{name}" for name in (*PRAGMAS_WITH_ARGUMENT, "compile_options", "collation_list")

@@ -1,7 +1,8 @@
 """What no node of a statement may be, on the tree that SQLite's grammar gives. The laws kept here (F82, F85, F90):
 
 - A node, function, pragma, module or table function that :mod:`runtime.gateway.sql_allowed` does not list is refused; so is every schema but
-  ``main``, and every name of Torpor's own tables.
+  ``main``, and every name of Torpor's own tables. (SQLAlchemy asks what tables there are in ``temp``: the pragmas that tell are answered,
+  there are none.)
 - The arguments of a module are SQL in disguise: ``content='pragma_database_list'`` would read where no table reference is seen. Only
   plain columns and known options pass.
 - A write in which a common table expression refers to itself is refused: without a limit it never ends. SQLite recurses without
@@ -47,7 +48,7 @@ def check(node: Node) -> None:
     if kind not in allowed.NODES:
         raise Forbidden(f"{words(kind)} is not allowed")
     schema = name_of(node.get("schema"))
-    if schema not in (None, "main"):
+    if schema not in (None, "main") and not (schema == "temp" and kind == "PragmaStmt"):
         raise Forbidden(f"the schema {schema!r} is not allowed: a database has 'main' alone")
     if node.get("temporary", "NONE") != "NONE":
         raise Forbidden("temporary tables, views and triggers are not allowed: they would vanish with the next sleep")

@@ -1,5 +1,5 @@
-"""One gateway worker's process: ``python -m runtime.gateway.worker --channel FD --listen FD [--between FD]``, started by the node
-alone. ``--between``: the listening socket for the gateways of other nodes.
+"""One gateway worker's process: ``python -m runtime.gateway.worker --channel FD --listen FD [--between FD] [--rqlite FD]``, started by
+the node alone. ``--between``: the listening socket for the gateways of other nodes. ``--rqlite``: that for clients of rqlite.
 
 The law kept here is that of the doors (P30): a worker lives no longer than its channel. End of file (the node died), a frame that
 is none, or no lease for ``lease_s`` (the node is stopped) shut the doors at once, and then the process ends, at the latest a
@@ -28,7 +28,7 @@ from runtime import tls_pair
 from runtime.gateway import tls, vetting
 from runtime.gateway.app import Gateway
 from runtime.gateway.channel import FrameReader, pack
-from runtime.gateway.connection import Connection
+from runtime.gateway.connection import Connection, Keeper
 from runtime.gateway.doors import REPORT_S, Doors
 from runtime.gateway.edge import edge
 from runtime.gateway.forwarding import Forwarding
@@ -99,9 +99,16 @@ class _Channel(asyncio.Protocol):
 class Worker:
     """One worker, from its first frame to its end."""
 
-    def __init__(self, listener: socket.socket, channel: socket.socket, between: socket.socket | None) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        listener: socket.socket,
+        between: socket.socket | None = None,
+        rqlite: socket.socket | None = None,
+    ) -> None:
         self._listener = listener
         self._between = between
+        self._rqlite = rqlite
         self._socket = channel
         self._configured: asyncio.Future[WorkerConfig] = asyncio.get_running_loop().create_future()
         self._channel = _Channel(self)
@@ -138,7 +145,7 @@ class Worker:
         serving = asyncio.Event()
         app = edge(gateway, config.origins)
         http = _uvicorn(app)
-        self._server = server = Server(http, lambda state: self._listen(http, state, gateway.between, config), serving)
+        self._server = server = Server(http, lambda state: self._listen(http, state, gateway, app, config), serving)
         loop.add_signal_handler(signal.SIGTERM, self._stop, config.drain_s)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is the node's
         async with asyncio.TaskGroup() as tasks:
@@ -150,21 +157,24 @@ class Worker:
             for helper in helpers:
                 helper.cancel()
 
-    def _listen(self, http: Config, state: ServerState, between: App, config: WorkerConfig) -> list[Listening]:
+    def _listen(
+        self, http: Config, state: ServerState, gateway: Gateway, app: App, config: WorkerConfig
+    ) -> list[Listening]:
         """The socket for clients, and the one for other gateways if there is one."""
         patience, most = config.patience_s, config.client_connections
-        listening = [
-            Listening(
-                self._listener,
-                lambda keeper: Connection(http, state, http.app, patience, keeper),
-                lambda: self._public,
-                most,
-                self._log,
-            )
-        ]
+
+        def clients(socket: socket.socket, app: App) -> Listening:
+            def make(keeper: Keeper) -> Connection:
+                return Connection(http, state, app, patience, keeper)
+
+            return Listening(socket, make, lambda: self._public, most, self._log)
+
+        listening = [clients(self._listener, app)]
+        if self._rqlite is not None:
+            listening.append(clients(self._rqlite, edge(gateway.rqlite, ())))
         if self._between is not None:
             context = tls.server(config.identity, config.authority)
-            self._member_port = port = MemberPort(between, patience)
+            self._member_port = port = MemberPort(gateway.between, patience)
             listening.append(
                 Listening(
                     self._between,
@@ -297,16 +307,17 @@ def main() -> int:
     options.add_argument("--channel", type=int, required=True)
     options.add_argument("--listen", type=int, required=True)
     options.add_argument("--between", type=int)
+    options.add_argument("--rqlite", type=int)
     given = options.parse_args()
-    listener, channel = socket.socket(fileno=given.listen), socket.socket(fileno=given.channel)
-    between = None if given.between is None else socket.socket(fileno=given.between)
+    channel, listener = socket.socket(fileno=given.channel), socket.socket(fileno=given.listen)
+    between, rqlite = (None if fd is None else socket.socket(fileno=fd) for fd in (given.between, given.rqlite))
     channel.setblocking(False)
     # Each client, each database and each gateway takes a descriptor: what a shell allows by default (1024) is little.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     async def run() -> None:
-        await Worker(listener, channel, between).run()
+        await Worker(channel, listener, between, rqlite).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

@@ -230,7 +230,13 @@ async def gateway(
         between = await bound("127.0.0.1:0", "between")
         settings = evolve(settings, identity=str(certificate.file), authority=certificate.authority)
     host = keeper.host = GatewayHost(
-        listen="127.0.0.1:0", workers=workers, config=settings, deliver=keeper.deliver, between=between, tls=public
+        listen="127.0.0.1:0",
+        workers=workers,
+        config=settings,
+        deliver=keeper.deliver,
+        between=between,
+        rqlite=await bound("127.0.0.1:0", "rqlite"),
+        tls=public,
     )
     internal = reached_at(between, "") if between is not None else ""
     async with trio.open_nursery() as nursery:
