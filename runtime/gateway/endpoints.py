@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -185,7 +186,7 @@ class Endpoints:
         verdict = await self.vet(body.sql)
         if isinstance(verdict, Write):
             raise Refusal("wrong-endpoint", "this statement writes: send it to /v1/database/exec")
-        statement = bind(verdict.sql, body.args, self.config.parameters)
+        statement = self._asked(verdict, body.args)
         return await self._read(call, name, ReadOne(statement, self.config.rows, body.consistency, _form(body)))
 
     async def exec(self, call: Call) -> bytes:
@@ -197,7 +198,8 @@ class Endpoints:
         statement = self.bound(verdict, body.args, first=True)
         if not call.idempotency_key:
             return await self._write(call, name, WriteOne(statement, verdict, _form(body)))
-        return await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, _form(body)))
+        asked = (self._asked(verdict, body.args),)
+        return await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, _form(body)), asked)
 
     async def transaction(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Transaction)
@@ -207,24 +209,28 @@ class Endpoints:
             raise Refusal("too-many-statements" if body.queries else "bad-request", detail)
         verdicts: list[Read | Write] = []
         statements: list[Bound] = []
+        asked: list[Bound] = []
         for n, each in enumerate(body.queries):
             given = each if isinstance(each, bodies.Statement) else bodies.Statement(each)
             try:
                 verdicts.append(await self.vet(given.sql))
                 statements.append(self.bound(verdicts[-1], given.args, first=n == 0))
+                asked.append(self._asked(verdicts[-1], given.args))
             except Refusal as refusal:
                 raise Refusal(refusal.type, f"queries[{n}]: {refusal.detail}") from None
         transactions.check(verdicts)
         if not any(isinstance(verdict, Write) for verdict in verdicts):
             return await self._read(call, name, ReadAll(tuple(statements), self.config.rows, _form(body)))
-        return await self._atomic(
-            call, name, Atomic(tuple(statements), tuple(verdicts), self.config.rows, _form(body)), whole=True
-        )
+        atomic = Atomic(tuple(statements), tuple(verdicts), self.config.rows, _form(body))
+        return await self._atomic(call, name, atomic, asked, whole=True)
 
-    async def _atomic(self, call: Call, name: str, atomic: Atomic, *, whole: bool = False) -> bytes:
-        """``whole``: the answer is a transaction's, else that of its one statement."""
+    async def _atomic(
+        self, call: Call, name: str, atomic: Atomic, asked: Sequence[Bound], *, whole: bool = False
+    ) -> bytes:
+        """``asked``: the statements as they were before they were settled, which a repeat says again. ``whole``: the answer is a
+        transaction's, else that of its one statement."""
         if call.idempotency_key:
-            digest = digest_of(call.endpoint, atomic.verdicts, atomic.statements)
+            digest = digest_of(call.endpoint, asked)
             key = Key(call.idempotency_key, digest, int(time.time()), round(self.config.idempotency_ttl_s))
             atomic = evolve(atomic, key=key)
         for _ in range(_SCHEMAS):
@@ -273,6 +279,9 @@ class Endpoints:
     async def list(self, call: Call) -> bytes:
         names = await self.waiting.names(call.app, call.deadline)
         return orjson.dumps({"databases": sorted(names)})
+
+    def _asked(self, verdict: Read | Write, args: bodies.Arguments) -> Bound:
+        return bind(verdict.sql, args, self.config.parameters)
 
     def bound(self, verdict: Read | Write, args: bodies.Arguments, *, first: bool) -> Bound:
         """With its arguments, and with what would differ from copy to copy settled. ``first``: of a transaction. Raises :class:`Refusal`."""

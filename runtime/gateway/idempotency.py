@@ -45,11 +45,9 @@ TAKEN: Final = f"UNIQUE constraint failed: {TABLE}.key"
 NO_EFFECT: Final = f"NOT NULL constraint failed: {TABLE}.counts"
 
 
-def digest_of(endpoint: str, verdicts: Sequence[Read | Write], statements: Sequence[Bound]) -> str:
-    """What makes two requests the same: the statements as they were vetted and their arguments, not how the JSON was written, nor what
-    random numbers and times were settled at (:mod:`settling`): a repeat would have others."""
-    said = [[verdict.sql, statement.args] for verdict, statement in zip(verdicts, statements, strict=True)]
-    return hashlib.sha256(orjson.dumps([endpoint, said])).hexdigest()
+def digest_of(endpoint: str, statements: Sequence[Bound]) -> str:
+    """What makes two requests the same: the statements and their arguments, not how the JSON was written."""
+    return hashlib.sha256(orjson.dumps([endpoint, [s.array for s in statements]])).hexdigest()
 
 
 @frozen

@@ -8,8 +8,8 @@ none of the time, and does it by a parser that crashes on DEFAULT (random()).) S
 - the time now, however it is asked for, and ``random()`` become literals, one moment for a whole statement; ``randomblob(n)`` too, with a
   literal size;
 - what cannot be settled so is refused: ``random()`` in ORDER BY, the local time zone, what counts the life of a process;
-- ``changes()`` and ``last_insert_rowid()`` tell of an earlier statement: inside one transaction they are certain, elsewhere they are not,
-  and are not anyone's business (``follows``).
+- ``last_insert_rowid()`` tells of an earlier statement: inside one transaction it is certain, elsewhere it is not, and is not anyone's
+  business (``follows``). ``changes()`` would tell of ours, for an idempotency key, and is refused outside of triggers.
 
 A definition (default, trigger, view) cannot be settled, since it is evaluated with later statements: there all of it is refused.
 """
@@ -37,7 +37,7 @@ _PRESENT: Final = frozenset({"now", "subsec", "subsecond", "localtime", "utc"})
 """Texts that mean the present, or a machine's time zone, to a function of time."""
 _PLAINLY: Final = "a write has to be the same on every copy: write the present as 'now' or CURRENT_TIMESTAMP, and random() and randomblob(n) plainly"
 _OF_THE_PROCESS: Final = frozenset({"total_changes", "sqlite_version"})
-_OF_EARLIER: Final = frozenset({"changes", "last_insert_rowid"})
+_LAST_ID: Final = "last_insert_rowid"
 
 Entropy = Callable[[int], bytes]
 """So many random bytes."""
@@ -82,7 +82,9 @@ def unsettled(statement: Node, tokens: list[Node], *, definition: bool) -> Unset
             name = name_of(node["func_name"]) or ""
             if name in _OF_THE_PROCESS:
                 raise Forbidden(f"{name}() in a write would differ from copy to copy of the database")
-            if name in _OF_EARLIER and not trigger:
+            if name == "changes" and not trigger:
+                raise Forbidden("changes() in a write is not certain: count by RETURNING, or by what the answer says")
+            if name == _LAST_ID and not trigger:
                 follows = True
             elif name in ("random", "randomblob"):
                 wanted[name] += 1
@@ -93,7 +95,7 @@ def unsettled(statement: Node, tokens: list[Node], *, definition: bool) -> Unset
     wanted = +wanted
     if definition:
         if wanted or follows:
-            what = next(iter(wanted), "changes() or last_insert_rowid()")
+            what = next(iter(wanted), _LAST_ID)
             raise Forbidden(
                 f"{what} in a definition would be evaluated on every copy of the database, and again after a crash: "
                 "give it in the statement that writes"
@@ -109,9 +111,7 @@ def settled_now(sql: str, open_: Unsettled, args: Collection[Any], *, first: boo
     """The text that goes to rqlited, at this moment. ``args``: the statement's arguments. ``first``: no other statement of the same
     transaction is before it. Raises :class:`Forbidden`."""
     if open_.follows and first:
-        raise Forbidden(
-            "changes() and last_insert_rowid() tell of an earlier statement of the same transaction, and there is none"
-        )
+        raise Forbidden(f"{_LAST_ID}() tells of an earlier statement of the same transaction, and there is none")
     if open_.dated and any(isinstance(value, str) and value.lower() in _PRESENT for value in args):
         raise Forbidden("write 'now' in the statement, not in its arguments: a write has to be the same on every copy")
     return settle(sql, open_.gaps, datetime.now(UTC), os.urandom) if open_.gaps else sql

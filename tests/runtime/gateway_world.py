@@ -217,6 +217,7 @@ async def gateway(
     workers: int = 1,
     certificate: Certificate | None = None,
     public: PublicTls | None = None,
+    within: float = 100,
     **config: Any,
 ) -> AsyncIterator[World]:
     """A running gateway; ``config``: fields of WorkerConfig. With a ``certificate`` it takes queries of other gateways, and sends
@@ -244,7 +245,7 @@ async def gateway(
         given = {app: key for app, (key, _digest) in keys.items()}
         world = World(host, keeper, host.url, given, internal, certificate)
         await keeper.until(lambda: len(keeper.of(WorkerJoined)) == workers)
-        with trio.fail_after(100):
+        with trio.fail_after(within):
             yield world
         nursery.cancel_scope.cancel()
     assert not alone or not _workers()

@@ -82,7 +82,7 @@ async def test_F85_F88_F89_F90_what_passes_does_no_harm(tmp_path: Path, judged: 
         await two.ready()
         await direct(two, "execute", "CREATE TABLE secret(v)", "INSERT INTO secret VALUES ('of application two')")
         urls = {("one", "users"): one.url, ("two", "users"): two.url}
-        async with gateway(urls, query_timeout_s=1.0) as world, world.client("one") as client:
+        async with gateway(urls, query_timeout_s=1.0, within=600) as world, world.client("one") as client:
             answers = await send_all(world, client, one, passed, str(tmp_path))
             assert answers["200"] > NUMBER // 20, answers
             await until_quiet(one)

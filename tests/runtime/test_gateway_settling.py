@@ -15,7 +15,7 @@ import pytest
 from runtime.gateway.settling import settle, settled_now
 from runtime.gateway.sql_rules import Forbidden
 from runtime.gateway.vetting import Refused, Write, vet
-from tests.runtime.gateway_world import rqliteds
+from tests.runtime.gateway_world import gateway, kind_of, post, rqliteds
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
 
@@ -82,6 +82,7 @@ def test_F86_the_settled_present_is_what_sqlite_makes_of_it(call: str) -> None:
         ("INSERT INTO t VALUES (datetime(a, 'localtime'))", "localtime"),
         ("INSERT INTO t VALUES (datetime(a, 'UTC'))", "utc"),
         ("INSERT INTO t VALUES (total_changes())", "total_changes"),
+        ("UPDATE t SET a = changes()", "changes"),
         ("INSERT INTO t VALUES (sqlite_version())", "sqlite_version"),
         ("INSERT INTO t(current_date) VALUES (current_date)", "plainly"),
         ("CREATE TABLE t(a DEFAULT CURRENT_TIMESTAMP)", "definition"),
@@ -107,7 +108,6 @@ def test_F86_a_write_tells_what_it_hangs_on() -> None:
         return verdict.open.follows, verdict.open.dated
 
     assert opened("INSERT INTO t VALUES (last_insert_rowid())") == (True, False)
-    assert opened("UPDATE t SET a = changes()") == (True, False)
     assert opened("INSERT INTO t VALUES (datetime(?))") == (False, True)
     assert opened("INSERT INTO t VALUES (datetime('now', ?))") == (False, True)
     assert opened("INSERT INTO t VALUES (datetime('2020-01-01', '+1 day'), unixepoch(5))") == (False, False)
@@ -152,3 +152,26 @@ async def test_F86_acknowledged_values_survive_a_replay_once_settled(tmp_path: P
         await node.ready()
         assert await ask("query", "SELECT a, b, c, d FROM t WHERE rowid = 1") == [kept]
         assert await ask("query", "SELECT a, b, c, d FROM t WHERE rowid = 2") != [lost]
+
+
+@pytest.mark.real
+async def test_F86_a_repeat_with_its_key_is_the_same_request_though_its_time_is_another(tmp_path: Path) -> None:
+    with rqliteds(tmp_path, "one") as running:
+        await running["one"].ready()
+        async with gateway({("one", "users"): running["one"].url}) as world, world.client() as client:
+            await post(client, "exec", sql="CREATE TABLE t (v, w)")
+            write = {"database": "users", "sql": "INSERT INTO t VALUES (random(), CURRENT_TIMESTAMP)"}
+            for repeated in (False, True):
+                answer = await client.post("/v1/database/exec", json=write, headers={"Idempotency-Key": "k"})
+                assert answer.json().get("repeated", False) is repeated, answer.text
+            whole = {"database": "users", "queries": [write["sql"], "UPDATE t SET w = last_insert_rowid()"]}
+            for repeated in (False, True):
+                answer = await client.post("/v1/database/transaction", json=whole, headers={"Idempotency-Key": "l"})
+                assert answer.json().get("repeated", False) is repeated, answer.text
+            rows = await post(client, "query", sql="SELECT count(*) AS n, count(DISTINCT v) AS m, max(w) AS w FROM t")
+            assert rows.json()["items"] == [{"n": 2, "m": 2, "w": 2}]
+            for sql, args in (
+                ("INSERT INTO t VALUES (datetime(?), 1)", ["now"]),
+                ("UPDATE t SET w = last_insert_rowid()", []),
+            ):
+                assert kind_of(await post(client, "exec", sql=sql, args=args)) == "sql-refused"
