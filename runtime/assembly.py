@@ -38,6 +38,7 @@ from runtime.recorder import DIRECTORY as RECORDINGS
 from runtime.recorder import Recorder
 from runtime.rqlited import Supervisor
 from runtime.rqlited_binary import Binary
+from runtime.rqlited_confined import Walls
 from runtime.settings import Settings
 from runtime.store import Store
 from runtime.transport.addresses import PeerAddress, advertised, advertised_host
@@ -63,6 +64,7 @@ class Means:
     store: Store
     binary: Binary
     directories: Directories
+    walls: Walls
     chart: Chart = TABLE
 
 
@@ -169,6 +171,7 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         means.directories,
         heartbeat_timeout=settings.rqlite.heartbeat_timeout,
         max_memory=settings.rqlite.max_memory,
+        confine=means.walls.confine,
         fetch=database_keys.asking(network.request, (PeerUnreachable, PeerRefused)),
         on_line=lambda incarnation, line: log.debug("rqlited", incarnation=incarnation, line=line),
     )
@@ -246,6 +249,7 @@ def _about(
         "version": __version__,
         "pid": os.getpid(),
         "rqlited": f"{means.binary.path} (rqlite {means.binary.major})",
+        "confinement": means.walls.said,
         "gateway": gateway.url,
         "rqlite": gateway.rqlite_url,
         "tls": None if gateway.tls is None else {"ends": gateway.tls.ends.isoformat(), "problem": gateway.tls.problem},

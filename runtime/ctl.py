@@ -100,7 +100,8 @@ def status(it: _Asker) -> None:
     for name, text in (
         ("node", answer["peer"]),
         ("cluster", answer["cluster"]),
-        ("version", f"{answer['version']}, pid {answer['pid']}, rqlited {answer['rqlited']}"),
+        ("version", f"{answer['version']}, pid {answer['pid']}"),
+        ("rqlited", f"{answer['rqlited']}, {answer['confinement']}"),
         ("gateway", answer["gateway"] + (f", certificate until {answer['tls']['ends']}" if answer["tls"] else "")),
         ("for rqlite's clients", answer["rqlite"] or "(gateway.rqlite_listen is not set)"),
         ("reached at", ", ".join(answer["addresses"]) or "(by nobody: no other node is known)"),

@@ -1,4 +1,4 @@
-"""Where an instance's files are (R50): ``<data_dir>/<internal name>/<incarnation>/{marker, tls.pem, run.json, rqlite/}``.
+"""Where an instance's files are (R50): ``<data_dir>/<internal name>/<incarnation>/{marker, tls.pem, run.json, rqlite/, tmp/}``.
 
 The laws kept here: a name from outside never becomes a way out of the data directory (F82); a directory is *intact* only
 with its own marker and its Raft state, and one that is not never starts by itself (P54, F54); nothing is deleted, it moves
@@ -52,6 +52,11 @@ class Instance:
     @property
     def rqlite(self) -> Path:
         return self.path / "rqlite"
+
+    @property
+    def temporary(self) -> Path:
+        """Where its rqlited keeps what it needs for a moment; emptied before each start."""
+        return self.path / "tmp"
 
     @property
     def database(self) -> Path:

@@ -147,6 +147,7 @@ def _say_how_it_starts(means: Means, parts: Parts) -> None:
         advertised=parts.config.host,
         rqlited=str(means.binary.path),
         rqlite_major=means.binary.major,
+        confinement=means.walls.said,
     )
     wanted = parts.config.replication_factor
     if parts.known < wanted:

@@ -20,7 +20,7 @@ import trio
 
 from protocol.chart import TABLE, LibraryChart
 from protocol.codec import CodecError
-from runtime import identity, life, logs
+from runtime import identity, life, logs, rqlited_confined
 from runtime.assembly import Means
 from runtime.directories import Directories, DirectoryUnusable
 from runtime.execute import Halted
@@ -28,6 +28,7 @@ from runtime.gateway.bind import GatewayFailed
 from runtime.identity import IdentityUnusable
 from runtime.ports import can_bind
 from runtime.rqlited_binary import RqlitedMissing, find_binary
+from runtime.rqlited_confined import CannotConfine
 from runtime.settings import Address, Settings, SettingsError, load
 from runtime.store import FILE, DirectoryLock, Store, StoreUnusable
 from runtime.transport.addresses import ListenTaken, settle
@@ -47,6 +48,7 @@ class NotFounded(Exception):
 _WILL_NOT_START: Final = (
     SettingsError,
     RqlitedMissing,
+    CannotConfine,
     StoreUnusable,
     IdentityUnusable,
     DirectoryUnusable,
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(settings: Settings, *, found: bool, library: bool) -> int:
     binary = find_binary(str(settings.rqlite.binary or ""))
+    walls = rqlited_confined.settle(settings.rqlite.confine, binary)
     directories = Directories(settings.node.data_dir)
     new = not directories.data_dir.joinpath(FILE).exists()
     if new and not found and not settings.discovery.bootstrap_peers:
@@ -125,7 +128,7 @@ def _run(settings: Settings, *, found: bool, library: bool) -> int:
         logs.configure(settings.logging, who.peer)
         chart = LibraryChart() if library else TABLE
         try:
-            means = Means(settings, who, cluster, JOINED in facts, listen, store, binary, directories, chart)
+            means = Means(settings, who, cluster, JOINED in facts, listen, store, binary, directories, walls, chart)
             trio.run(life.live, means)
         except Halted as halted:
             return _refuse(halted, 1)

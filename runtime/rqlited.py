@@ -19,18 +19,20 @@ import os
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import trio
 from attrs import define, field
 
-from runtime import processes, rqlited_orphans
+from runtime import landlock, processes, rqlited_orphans
 from runtime.database_keys import Fetch, KeyMissing
 from runtime.database_tls import server_name
 from runtime.directories import Directories, Instance, make_durable
 from runtime.processes import Resources
 from runtime.rqlite_http import RqliteError, RqliteHttp, Store
 from runtime.rqlited_binary import Binary
+from runtime.rqlited_confined import confinement
 from runtime.rqlited_exit import DETAIL, Cause, Exit, cause_of
 from runtime.rqlited_orphans import Orphan
 from runtime.rqlited_outcomes import Probe, Ready, Snapshot
@@ -104,7 +106,8 @@ class Supervisor:
 
     ``heartbeat_timeout``: Raft's, seconds, where a start names no other. ``stop_timeout``: seconds from SIGTERM to SIGKILL
     where no deadline is given (orphans). ``extra_environment``: GOMAXPROCS, GOMEMLIMIT and the like.
-    ``max_memory``: bytes for one process; None: unbounded. ``fetch``: asks another member for a TLS identity; None: there is no other node. ``on_line``: told each line of a child's
+    ``max_memory``: bytes for one process; None: unbounded. ``confine``: each to its own directories (:mod:`runtime.rqlited_confined`).
+    ``fetch``: asks another member for a TLS identity; None: there is no other node. ``on_line``: told each line of a child's
     stderr, with its incarnation."""
 
     def __init__(
@@ -116,6 +119,7 @@ class Supervisor:
         stop_timeout: float = 5.0,
         extra_environment: Mapping[str, str] | None = None,
         max_memory: int | None = None,
+        confine: bool = False,
         fetch: Fetch | None = None,
         on_line: Callable[[str, str], None] | None = None,
     ) -> None:
@@ -123,7 +127,8 @@ class Supervisor:
         self._directories = directories
         self._timers = Timers(heartbeat_timeout)
         self._stop_timeout = stop_timeout
-        self._environment = environment(extra_environment or {})
+        self._extra_environment = extra_environment or {}
+        self._confine = confine
         self._max_memory = max_memory
         self._fetch = fetch
         self._on_line = on_line
@@ -221,12 +226,15 @@ class Supervisor:
         try:
             # Shielded: a process that was made but never returned to us would be nobody's.
             with trio.CancelScope(shield=True):
-                live.process = process = await trio.lowlevel.open_process(
+                opening = trio.lowlevel.open_process
+                if self._confine:
+                    opening = partial(landlock.open_process, confinement(self._binary, place, live.spec))
+                live.process = process = await opening(
                     arguments(self._binary, live.spec, timers, place.rqlite, place.tls, left),
                     stdin=reading,
                     stdout=subprocess.DEVNULL,
                     stderr=writing,
-                    env=self._environment,
+                    env=environment(self._extra_environment, place.temporary),
                     start_new_session=True,  # Ctrl-C is for the node alone, which then stops its children in order
                 )
                 if self._max_memory is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -35,7 +36,7 @@ KEY_WITHIN: Final = 5.0
 QUORUM_WITHIN: Final = 3.0
 """Seconds in which a quorum of the others has to listen, before a changed address is told to them."""
 
-_INHERITED: Final = ("PATH", "HOME", "TMPDIR", "LANG", "TZ")
+_INHERITED: Final = ("PATH", "HOME", "LANG", "TZ")
 """rqlited gets these of our environment and no more: secrets of the node are none of its business."""
 
 
@@ -102,6 +103,9 @@ def prepare(directories: Directories, spec: StartSpec) -> Instance:
         if identity is not None:
             write_secret(place.tls, identity)
     _settle_peers(place, spec.peers)
+    if place.temporary.exists():
+        shutil.rmtree(place.temporary)
+    place.temporary.mkdir(mode=0o700)
     return place
 
 
@@ -186,9 +190,12 @@ def _duration(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment of an rqlited: the few inherited variables, and ``extra`` (GOMAXPROCS, GOMEMLIMIT)."""
-    return {name: os.environ[name] for name in _INHERITED if name in os.environ} | dict(extra)
+def environment(extra: Mapping[str, str], temporary: Path | None = None) -> dict[str, str]:
+    """The environment of an rqlited: the few inherited variables, ``extra`` (GOMAXPROCS, GOMEMLIMIT), and where its temporary files go,
+    which hold rows."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    where = {} if temporary is None else dict.fromkeys(("TMPDIR", "SQLITE_TMPDIR"), str(temporary))
+    return inherited | where | dict(extra)
 
 
 def address(host: str, port: int) -> str:

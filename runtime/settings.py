@@ -187,6 +187,11 @@ class RqliteSettings:
         None,
         "The rqlited to run; else $TORPOR_RQLITED, rqlited on PATH, the one that `make` installed.",
     )
+    confine: Literal["auto", "require", "off"] = setting(
+        choice("auto", "require", "off"),
+        "auto",
+        "Confine each rqlited to its own directories by Landlock: where the kernel has it (Linux 5.19 or later), or not without it, or not.",
+    )
     heartbeat_timeout: float = setting(
         duration(0.02, 10.0), 0.25, "Raft's heartbeat and election timeout: shorter wakes faster and costs idle CPU."
     )

@@ -19,6 +19,7 @@ from runtime.ports import Ports
 from runtime.rqlite_http import RqliteHttp
 from runtime.rqlited import Exit, Ready, StartSpec, Supervisor
 from runtime.rqlited_binary import Binary, find_binary
+from runtime.rqlited_confined import Walls, settle
 
 NAME, INCARNATION, NODE_ID = "app_users", "s1-1-abcd", "QmPeer.s1-1-abcd.1"
 SPEED = 0.05
@@ -28,6 +29,11 @@ SPEED = 0.05
 @cache
 def binary() -> Binary:
     return find_binary()
+
+
+@cache
+def walls() -> Walls:
+    return settle("auto", binary())
 
 
 def free_ports() -> Ports:
@@ -118,6 +124,7 @@ async def world(
     fetch: Fetch | None = None,
     on_line: Callable[[str, str], None] | None = None,
     max_memory: int | None = None,
+    confine: bool | None = None,
 ) -> AsyncIterator[World]:
     directories = Directories(data)
     directories.prepare()
@@ -126,6 +133,7 @@ async def world(
         directories,
         heartbeat_timeout=heartbeat,
         stop_timeout=5,
+        confine=walls().confine if confine is None else confine,
         fetch=fetch,
         on_line=on_line,
         max_memory=max_memory,
