@@ -21,7 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from runtime.gateway import bodies, rqlite_interface
-from runtime.gateway.auth import KeyRing, presented_key
+from runtime.gateway.allowances import Allowances
+from runtime.gateway.callers import Callers
 from runtime.gateway.calls import APPLICATION, CLIENTS, MEMBERS, MILLISECONDS, REQUEST_ID, Call, Caller
 from runtime.gateway.doors import Doors
 from runtime.gateway.endpoint import (
@@ -51,7 +52,7 @@ from runtime.gateway.waiting import Waiting
 _PROBLEM: Final = "application/problem+json"
 _REQUEST_ID: Final = re.compile(rb"[0-9a-f]{16}")
 
-Whose = Callable[[Scope], tuple[Caller, Router]]
+Whose = Callable[[Scope], Awaitable[tuple[Caller, Router]]]
 """Whose request it is, and where it is looked for. Raises :class:`Refusal`."""
 Refuse = Callable[[Refusal, str, Send], Awaitable[None]]
 """Renders a refusal, of a request of this id."""
@@ -61,9 +62,18 @@ class Gateway:
     """The ASGI application of one worker."""
 
     def __init__(
-        self, config: WorkerConfig, doors: Doors, waiting: Waiting, queries: Queries, exports: Exports, log: Log
+        self,
+        config: WorkerConfig,
+        doors: Doors,
+        waiting: Waiting,
+        queries: Queries,
+        exports: Exports,
+        callers: Callers,
+        allowances: Allowances,
+        log: Log,
     ) -> None:
-        self._keys = KeyRing(config.keys)
+        self._callers = callers
+        self._allowances = allowances
         self._doors = doors
         self._log = log
         sql = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"), exports)
@@ -111,10 +121,11 @@ class Gateway:
         refusal: Refusal | None = None
         try:
             scope["app"], scope[REQUEST] = self, request_id
-            caller, router = whose(scope)
+            caller, router = await whose(scope)
             scope[CALLER] = caller
             app = caller.app
-            await router(scope, receive, told)
+            with self._allowances.of(caller):
+                await router(scope, receive, told)
         except Refusal as refused:
             refusal = refused
         except HTTPException as error:  # Starlette's, of a path that is there but does not know the method
@@ -131,41 +142,24 @@ class Gateway:
         status, problem = (200, "") if refusal is None else (refusal.status, refusal.type)
         self._log.access(request_id, scope["method"], known, app, status, clock() - began, problem)
 
-    def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
+    async def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
         if (router := self._open.get(scope["path"])) is not None:
             return Caller(""), router
         # Before the path is looked at: without a key, nothing tells which paths there are.
-        return Caller(self._application(scope["headers"])), self._keyed
+        return await self._callers.of(scope["headers"]), self._keyed
 
-    def _of_rqlite(self, scope: Scope) -> tuple[Caller, Router]:
-        caller, scope[rqlite_interface.DATABASE] = rqlite_interface.caller_of(
-            scope["headers"], self._keys.application_of
-        )
+    async def _of_rqlite(self, scope: Scope) -> tuple[Caller, Router]:
+        caller, database = await rqlite_interface.caller_of(scope["headers"], self._callers.who)
+        scope[rqlite_interface.DATABASE] = database
         return caller, self._rqlite
 
-    def _of_gateway(self, scope: Scope) -> tuple[Caller, Router]:
+    async def _of_gateway(self, scope: Scope) -> tuple[Caller, Router]:
         headers: Headers = scope["headers"]
         app = (_header(headers, APPLICATION) or b"").decode("latin-1")
         left = _header(headers, MILLISECONDS) or b""
         if left.isdigit():
             scope[LEFT] = int(left[:9]) / 1000
         return Caller(app, forwarded=True), self._between
-
-    def _application(self, headers: Headers) -> str:
-        """The application of the caller's key. Raises :class:`Refusal`."""
-        authorization: str | None = None
-        x_api_key: str | None = None
-        for name, value in headers:
-            if name == b"authorization":
-                authorization = value.decode("latin-1")
-            elif name == b"x-api-key":
-                x_api_key = value.decode("latin-1")
-        key = presented_key(authorization, x_api_key)
-        app = self._keys.application_of(key) if key else None
-        if app is None:
-            detail = "the API key is not valid" if key else "send Authorization: Bearer <key>, or X-API-Key: <key>"
-            raise Refusal("unauthorized", detail, headers=(("www-authenticate", 'Bearer realm="torpor"'),))
-        return app
 
     async def _hello(self, _call: Call) -> bytes:
         """On each new connection of another gateway: its certificate was believed, a query may follow."""

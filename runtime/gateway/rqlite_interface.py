@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlencode
 
@@ -202,10 +202,10 @@ async def refuse(refusal: Refusal, request_id: str, send: Send) -> None:
     await respond(send, refusal.status, _TEXT, f"{refusal.type}: {refusal.detail}\n".encode(), headers)
 
 
-def caller_of(headers: Headers, application_of: Callable[[str], str | None]) -> tuple[Caller, str]:
+async def caller_of(headers: Headers, who: Callable[[str], Awaitable[Caller]]) -> tuple[Caller, str]:
     """Who calls, and the database that they name. Raises :class:`Refusal`."""
     database, key = credentials(headers)
-    app = application_of(key)
-    if app is None:
-        raise challenge("the API key is not valid")
-    return Caller(app), database
+    try:
+        return await who(key), database
+    except Refusal as refusal:
+        raise (challenge(refusal.detail) if refusal.type == "unauthorized" else refusal) from None

@@ -26,7 +26,9 @@ from uvicorn.server import ServerState
 
 from runtime import tls_pair
 from runtime.gateway import tls, vetting
+from runtime.gateway.allowances import Allowances
 from runtime.gateway.app import Gateway
+from runtime.gateway.callers import Callers
 from runtime.gateway.channel import FrameReader, pack
 from runtime.gateway.connection import Connection, Keeper
 from runtime.gateway.doors import REPORT_S, Doors
@@ -40,6 +42,7 @@ from runtime.gateway.frames import (
     Door,
     Forget,
     FromWorker,
+    Keys,
     Lease,
     Leave,
     Names,
@@ -114,6 +117,7 @@ class Worker:
         self._channel = _Channel(self)
         self._doors: Doors | None = None
         self._waiting: Waiting | None = None
+        self._callers: Callers | None = None
         self._upstream: Upstream | None = None
         self._hops: Hops | None = None
         self._member_port: MemberPort | None = None
@@ -139,7 +143,9 @@ class Worker:
         forwarding = Forwarding(config, hops)
         queries = Queries(config, doors, self._waiting, self._upstream, routes, forwarding)
         exports = Exports(config, doors, queries, self._upstream, forwarding)
-        gateway = Gateway(config, doors, self._waiting, queries, exports, self._log)
+        self._callers = Callers(config, time.time)
+        allowances = Allowances(config.requests_per_second, config.concurrent_requests, time.monotonic)
+        gateway = Gateway(config, doors, self._waiting, queries, exports, self._callers, allowances, self._log)
         if config.certificate and self._public is None:
             self._public = tls_pair.context(tls_pair.Pair(config.certificate, config.key))
         serving = asyncio.Event()
@@ -210,8 +216,8 @@ class Worker:
         if isinstance(frame, Renewed):  # it may come before we are ready, too
             self._public = tls_pair.context(tls_pair.Pair(frame.certificate, frame.key))
             return
-        doors, waiting = self._doors, self._waiting
-        if doors is None or waiting is None:  # leases may come before we are ready
+        doors, waiting, callers = self._doors, self._waiting, self._callers
+        if doors is None or waiting is None or callers is None:  # leases may come before we are ready
             return
         doors.renew()
         match frame:
@@ -230,6 +236,8 @@ class Worker:
                 waiting.routed(frame)
             case Believe():
                 self._believe(frame.fingerprints)
+            case Keys():
+                callers.told(frame)
             case Names():
                 waiting.listed(frame)
             case Leave():
