@@ -386,21 +386,11 @@ def _check_ports(settings: Settings, places: Mapping[str, Place], whole: Place) 
 
 
 def _check_tls(gateway: GatewaySettings, places: Mapping[str, Place], whole: Place, *, files: bool) -> None:
-    """Both or neither; and a pair that can be served, if files may be read."""
-    named = {"certificate": gateway.tls_certificate, "key": gateway.tls_key}
-
-    def fail(of: str, reason: str) -> None:
-        key = f"gateway.tls_{of}"
-        raise SettingsError(places.get(key, whole), key, reason)
-
-    for of, other in (("certificate", "key"), ("key", "certificate")):
-        if named[of] is not None and named[other] is None:
-            fail(of, f"needs gateway.tls_{other} beside it")
-    if files and gateway.tls_certificate is not None and gateway.tls_key is not None:
-        try:
-            tls_pair.read(gateway.tls_certificate, gateway.tls_key)
-        except PairUnfit as unfit:
-            fail(unfit.of, f"{named[unfit.of]} {unfit}")
+    try:
+        tls_pair.check(gateway.tls_certificate, gateway.tls_key, files=files)
+    except PairUnfit as unfit:
+        key = f"gateway.tls_{unfit.of}"
+        raise SettingsError(places.get(key, whole), key, str(unfit)) from None
 
 
 if __name__ == "__main__":
