@@ -15,8 +15,9 @@ from typing import Any, Final, TextIO, cast
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from runtime.settings import LoggingSettings, SettingsError
+from runtime.settings import SettingsError
 from runtime.settings_file import Place
+from runtime.settings_sections import LoggingSettings
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

@@ -41,6 +41,22 @@ class Pair:
     key: bytes = field(repr=False)
 
 
+def check(certificate: Path | None, key: Path | None, *, files: bool) -> None:
+    """What settings name: both or neither, and a pair that can be served, if ``files`` may be read. Raises :class:`PairUnfit`, with the
+    file's name."""
+    if (certificate is None) != (key is None):
+        raise (
+            PairUnfit("key", "needs gateway.tls_certificate beside it")
+            if certificate is None
+            else PairUnfit("certificate", "needs gateway.tls_key beside it")
+        )
+    if files and certificate is not None and key is not None:
+        try:
+            read(certificate, key)
+        except PairUnfit as unfit:
+            raise PairUnfit(unfit.of, f"{key if unfit.of == 'key' else certificate} {unfit}") from None
+
+
 def read(certificate: Path, key: Path) -> Pair:
     """The pair in two files, which may be one and the same. Raises :class:`PairUnfit`."""
     pair = Pair(_content("certificate", certificate), _content("key", key))

@@ -14,7 +14,8 @@ import pytest
 
 from runtime import __version__
 from runtime.gateway.problems import TYPES, status_and_title
-from runtime.settings import GatewaySettings, fields_of
+from runtime.settings import fields_of
+from runtime.settings_sections import GatewaySettings
 from specs import shown
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,8 @@ from attrs import evolve
 from libp2p.utils.logging import setup_logging
 
 from runtime import logs
-from runtime.settings import LoggingSettings, SettingsError
+from runtime.settings import SettingsError
+from runtime.settings_sections import LoggingSettings
 
 PEER = "12D3KooWALS2dL1iEXrnkZstqd3PSgaBcJNVaFa7G753e4c3EP8T"
 
@@ -112,7 +113,7 @@ def test_R60_libp2p_does_not_speak_past_our_logs(tmp_path: Path, level: str) -> 
     """Its import undoes what was configured for it before; as in a node, which imports it when its logs are long set up."""
     file = tmp_path / "torpor.log"
     program = (
-        "import logging; from pathlib import Path; from runtime import logs; from runtime.settings import LoggingSettings; "
+        "import logging; from pathlib import Path; from runtime import logs; from runtime.settings_sections import LoggingSettings; "
         f"logs.configure(LoggingSettings(format='json', level={level!r}, file=Path({str(file)!r}))); "
         "import runtime.transport.host; logging.getLogger('libp2p.transport.tcp').error('Failed to open TCP stream')"
     )
