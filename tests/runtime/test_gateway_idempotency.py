@@ -154,6 +154,18 @@ async def test_R32_F86_transactions_are_repeated_as_a_whole(served: World) -> No
         assert await rows(client, "SELECT v FROM t ORDER BY id") == [{"v": 2}, {"v": 3}]
 
 
+async def test_R34_F86_tables_are_made_and_dropped_once(served: World) -> None:
+    async with served.client() as client:
+        for endpoint, members in (
+            ("create-table", {"schema": "CREATE TABLE x (y)"}),
+            ("drop-table", {"table_name": "x"}),
+        ):
+            assert (await keyed(client, endpoint, endpoint, **members)).json() == {"rows_affected": 0}
+            again = await keyed(client, endpoint, endpoint, **members)
+            assert again.json() == {"rows_affected": 0, "repeated": True}
+            assert kind_of(await keyed(client, "another", endpoint, **members)) == "sql-error"
+
+
 async def test_F86_many_repeats_at_once_have_one_effect(served: World) -> None:
     answers: list[httpx.Response] = []
     async with served.client(limits=httpx.Limits(max_connections=30)) as client:

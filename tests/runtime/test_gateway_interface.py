@@ -237,6 +237,8 @@ async def test_R31_what_cannot_be_told_exactly_is_refused(served: World) -> None
         await post(client, "create-table", schema="CREATE TABLE times (at DATETIME)")
         await post(client, "exec", sql="INSERT INTO times VALUES ('2020-01-01'), ('tomorrow')")
         assert kind_of(await post(client, "query", sql="SELECT at FROM times")) == "value-not-exact"
+        again = await post(client, "exec", sql="UPDATE times SET at = at RETURNING at")
+        assert (kind_of(again), again.json()["may_have_committed"]) == ("value-not-exact", True)
         cast = await post(client, "query", sql="SELECT CAST(at AS TEXT) AS at FROM times")
         assert cast.json()["items"] == [{"at": "2020-01-01"}, {"at": "tomorrow"}]
 
