@@ -46,6 +46,7 @@ CHECKS: list[Any] = [
 ]
 KNOWN = {
     "sql": ("SELECT 1 AS n", "SELECT * FROM t", "INSERT INTO t(a) VALUES (?) RETURNING *", "DELETE FROM t", "SELECT ?, :a", "VALUES (x'00', 1e300, NULL)", "PRAGMA table_info(t)"),
+    "args": ([], [1], None),
     "schema": ("CREATE TABLE IF NOT EXISTS t(a, b BLOB)", "CREATE TABLE u(a)", "DROP TABLE t"),
     "table_name": ("u", "t", "nope"),
     "queries": (["DELETE FROM t", "INSERT INTO t(a) VALUES (1)"], ["SELECT 1", {"sql": "SELECT ?", "args": [1]}], ["INSERT INTO t(a) VALUES (2)", "SELECT * FROM t"]),
