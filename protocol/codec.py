@@ -42,7 +42,6 @@ TAGS: Final[dict[int, type]] = {
     19: messages.SleepReport,
     20: messages.WakeIntent,
     21: messages.Heartbeat,
-    22: messages.SyncAsk,
     23: messages.SyncPage,
     24: messages.SyncDone,
     25: messages.SyncNames,
@@ -57,6 +56,9 @@ TAGS: Final[dict[int, type]] = {
     34: messages.MembersStored,
     35: messages.Twin,
     36: messages.CreateSuperseded,
+    40: messages.SyncAsk,
+    41: messages.SyncKeys,
+    42: messages.KeyNews,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,
@@ -68,6 +70,7 @@ TAGS: Final[dict[int, type]] = {
     71: rows.Retired,
     72: rows.Forgotten,
     73: rows.Moved,
+    74: records.ApiKey,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 

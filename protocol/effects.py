@@ -18,6 +18,7 @@ from typing import Literal
 from attrs import frozen
 
 from protocol.messages import Message
+from protocol.records import ApiKey
 
 Problem = Literal[
     "insufficient-nodes",
@@ -30,6 +31,7 @@ Problem = Literal[
     "busy",
     "not-a-member",
     "not-retired",
+    "key-refused",
     "members-unheard",
 ]
 """Kinds of refusal that a client is told, each with a detail that names its cause (R61)."""
@@ -201,6 +203,17 @@ class Believe:
     fingerprints: tuple[bytes, ...]
 
 
+@frozen
+class Keys:
+    """Tell ``worker`` (None: all) of these API keys: they are new, or have changed. A worker that has joined is told of all, in parts.
+    ``complete``: this node knows all keys that others have told it of, so that one that the worker was never told of is no key; otherwise it
+    still listens (P61), and may not know it yet."""
+
+    worker: int | None
+    keys: tuple[ApiKey, ...]
+    complete: bool
+
+
 Action = (
     ReservePorts
     | HoldPort
@@ -216,6 +229,7 @@ Action = (
     | Halt
     | Route
     | Believe
+    | Keys
 )
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
-from protocol import digest, directory, limits, membership, rollback, twins
+from protocol import digest, directory, keys, limits, membership, rollback, twins
 from protocol.ids import Peer
 from protocol.inputs import Retire
 from protocol.membership import majority
@@ -32,6 +32,7 @@ from protocol.messages import (
     Heartbeat,
     SyncAsk,
     SyncDone,
+    SyncKeys,
     SyncNames,
     SyncPage,
     SyncRecords,
@@ -71,13 +72,19 @@ def ask(turn: Turn, peer: Peer) -> None:
     if state.listening:
         turn.send(peer, heartbeat(turn))  # it answers only whom it knows, and may not have heard this node yet
     store = (state.store, state.life, state.process, state.promised, state.trail, state.whole)
-    turn.send(peer, SyncAsk(state.asks, digest.leaves(state), *store))
+    turn.send(peer, SyncAsk(state.asks, digest.leaves(state), digest.key_leaves(state), *store))
 
 
 def on_echo(turn: Turn, sender: Peer, echo: Echo) -> None:
     """A store that was rolled back asks everybody whom it hears for what it lost, at once."""
     if rollback.on_echo(turn, sender, echo):
-        on_listening(turn)
+        begin_listening(turn)
+
+
+def begin_listening(turn: Turn) -> None:
+    """The store turned out to be behind: until it has listened, a key that its gateway does not know may be one all the same."""
+    keys.tell_all(turn, ())
+    on_listening(turn)
 
 
 def on_listening(turn: Turn, _key: str = "") -> None:
@@ -116,6 +123,8 @@ def on_sync_ask(turn: Turn, sender: Peer, ask: SyncAsk) -> None:
     for leaf in digest.differing(turn.state, ask.leaves):
         for after, upto, entries in _listed(turn.state, leaf):
             turn.send(sender, SyncPage(ask.number, next(pages), leaf, after, upto, entries))
+    for some in keys.differing(turn.state, ask.keys):
+        turn.send(sender, SyncKeys(ask.number, next(pages), some))
     if not ask.whole:
         held = [turn.state.names[internal] for internal in sorted(turn.state.names)]
         for at in range(0, len(held), limits.NAMES_PAGE):
@@ -203,6 +212,15 @@ def on_sync_names(turn: Turn, sender: Peer, message: SyncNames) -> None:
     _conclude(turn, sender, exchange)
 
 
+def on_sync_keys(turn: Turn, sender: Peer, message: SyncKeys) -> None:
+    """Take in their keys; what they lack they learn by their own asking, since their roots differ as well (P23)."""
+    keys.take_in(turn, sender, message.keys)
+    exchange = _under_way(turn, sender, message.number)
+    if exchange is not None:
+        exchange.pages.add(message.page)
+        _conclude(turn, sender, exchange)
+
+
 def on_sync_records(turn: Turn, sender: Peer, message: SyncRecords) -> None:
     """Merge theirs, drop what they have seen dropped, send what they want or know less of."""
     state = turn.state
@@ -249,6 +267,7 @@ def consider(turn: Turn) -> None:
         turn.write_identity()
     for timer in ("heartbeat", "listened", *(("recall",) if state.forgotten else ())):
         turn.after(timer, "", 0)
+    keys.tell_all(turn, ())
     because = f"the directories of {len(state.synced)} other nodes are merged"
     turn.decide("reconciliation results", None, because, "P61", databases=len(state.records))
 

@@ -12,6 +12,7 @@ from typing import Literal
 from attrs import frozen
 
 from protocol.messages import Message
+from protocol.records import Scope
 
 Cause = Literal["stopped", "killed", "port_taken", "binary_missing", "data_missing", "key_missing", "disk", "crashed"]
 """Why an rqlited ended. ``stopped``: exit 0 after our SIGTERM. ``data_missing``: never started, P54. ``key_missing``: never
@@ -76,6 +77,30 @@ class Retire:
     now: int
     request: int
     peer: str
+
+
+@frozen
+class CreateKey:
+    """An operator creates an API key (R36). Its text was made elsewhere and is no part of this: ``sha256`` is its digest. ``expires``: Unix
+    seconds, 0 for never. ``request`` as of :class:`Retire`."""
+
+    now: int
+    request: int
+    id: str
+    sha256: bytes
+    app: str
+    scope: Scope
+    expires: int = 0
+    name: str = ""
+
+
+@frozen
+class RevokeKey:
+    """An operator says that the key of this id lets nobody in any more, anywhere, for good (F87). ``request`` as of :class:`Retire`."""
+
+    now: int
+    request: int
+    id: str
 
 
 @frozen
@@ -200,6 +225,8 @@ Input = (
     | PeerConnected
     | Ask
     | Retire
+    | CreateKey
+    | RevokeKey
     | WorkerJoined
     | WorkerLeft
     | DoorAck
@@ -216,6 +243,7 @@ __all__ = [
     "Ask",
     "Boot",
     "Cause",
+    "CreateKey",
     "DoorAck",
     "Input",
     "InstanceExited",
@@ -226,6 +254,7 @@ __all__ = [
     "Probed",
     "Received",
     "Retire",
+    "RevokeKey",
     "Snapshotted",
     "Tick",
     "Used",

@@ -22,6 +22,13 @@ KNOWN_NODES: Final = 250
 """Nodes that one cluster counts."""
 RETIRED: Final = 250
 """Nodes that operators may retire in a cluster's life: every heartbeat names them."""
+KEYS: Final = 10_000
+"""API keys that a cluster may ever have, revoked and expired ones among them: none is forgotten, so that none comes back. Nodes that do not
+hear each other may together create some more."""
+KEY_NAME: Final = 63
+"""Characters of what an operator calls a key."""
+KEYS_PAGE: Final = 100
+"""Keys in one message, or told to a gateway worker at once."""
 PEER_BYTES: Final = 56
 """A peer id on the wire: 52 characters, and its length."""
 WAITERS: Final = 10_000

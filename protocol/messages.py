@@ -15,10 +15,12 @@ from protocol.node_messages import (
     Echo,
     Entry,
     Heartbeat,
+    KeyNews,
     Recall,
     Recalled,
     SyncAsk,
     SyncDone,
+    SyncKeys,
     SyncNames,
     SyncPage,
     SyncRecords,
@@ -26,7 +28,7 @@ from protocol.node_messages import (
     Told,
     Twin,
 )
-from protocol.records import Attempt, Birth, Member, Record, Seal, Stamp
+from protocol.records import ApiKey, Attempt, Birth, Member, Record, Seal, Stamp
 
 Stance = Literal["known", "denied", "unsure", "superseded"]
 Purpose = Literal["create", "sleep", "wake", "address"]
@@ -339,9 +341,12 @@ Message = (
     | SyncDone
     | SyncWant
     | SyncRecords
+    | SyncKeys
+    | KeyNews
 )
 
 __all__ = [
+    "ApiKey",
     "Attempt",
     "Birth",
     "BirthAnswer",
@@ -355,6 +360,7 @@ __all__ = [
     "Entry",
     "Heartbeat",
     "IdleNews",
+    "KeyNews",
     "Member",
     "MembersStored",
     "Message",
@@ -381,6 +387,7 @@ __all__ = [
     "StoreMembers",
     "SyncAsk",
     "SyncDone",
+    "SyncKeys",
     "SyncNames",
     "SyncPage",
     "SyncRecords",

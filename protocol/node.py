@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from protocol import coordination, gossip, rollback, suspicion, twins, views
+from protocol import coordination, gossip, keys, rollback, suspicion, twins, views
 from protocol.chart import TABLE, Chart
 from protocol.effects import Effects
 from protocol.inputs import (
     Ask,
     Boot,
+    CreateKey,
     DoorAck,
     Input,
     InstanceExited,
@@ -23,6 +24,7 @@ from protocol.inputs import (
     Probed,
     Received,
     Retire,
+    RevokeKey,
     Snapshotted,
     Tick,
     Used,
@@ -56,6 +58,7 @@ from protocol.messages import (
     Echo,
     Heartbeat,
     IdleNews,
+    KeyNews,
     MembersStored,
     Message,
     PromiseAnswer,
@@ -78,6 +81,7 @@ from protocol.messages import (
     StoreMembers,
     SyncAsk,
     SyncDone,
+    SyncKeys,
     SyncNames,
     SyncPage,
     SyncRecords,
@@ -182,6 +186,8 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     SyncDone: gossip.on_sync_done,
     SyncWant: gossip.on_sync_want,
     SyncRecords: gossip.on_sync_records,
+    SyncKeys: gossip.on_sync_keys,
+    KeyNews: keys.on_news,
     Twin: twins.on_twin,
     Echo: gossip.on_echo,
     Recall: rollback.on_recall,
@@ -208,6 +214,8 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
     PeerConnected: lambda turn, connected: suspicion.on_connected(turn, connected.peer),
     Ask: serving.on_ask,
     Retire: gossip.on_retire,
+    CreateKey: keys.on_create,
+    RevokeKey: keys.on_revoke,
     WorkerJoined: lambda turn, joined: doors.on_worker_joined(turn, joined.worker),
     WorkerLeft: _worker_left,
     DoorAck: serving.on_door_ack,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from protocol.records import Record
+from protocol.records import ApiKey, Record
 from protocol.rows import NamePromise, Stay
 
 
@@ -93,12 +93,13 @@ class Entry(NamedTuple):
 
 @frozen
 class SyncAsk:
-    """Direct: the leaves of the sender's digest tree, 16 bytes each; list what differs. ``number``: of this exchange, the sender's
-    own count; all its messages carry it. The rest says of the sender's store what a heartbeat does; who has no ``whole`` store is
+    """Direct: the leaves of the sender's digest tree, 16 bytes each; list what differs. ``keys``: those of its API keys, or empty when it
+    knows none. ``number``: of this exchange, the sender's own count; all its messages carry it. The rest says of the sender's store what a heartbeat does; who has no ``whole`` store is
     told the promises of names too (P61)."""
 
     number: int
     leaves: bytes
+    keys: bytes
     store: str
     life: int
     process: str
@@ -160,3 +161,19 @@ class SyncRecords:
     records: tuple[Record, ...]
     want: tuple[str, ...]
     gone: tuple[str, ...]
+
+
+@frozen
+class SyncKeys:
+    """Direct: all API keys of leaves that differ, as the sender knows them (P23)."""
+
+    number: int
+    page: int
+    keys: tuple[ApiKey, ...]
+
+
+@frozen
+class KeyNews:
+    """Broadcast: an API key was created, or revoked (P23)."""
+
+    key: ApiKey

@@ -4,14 +4,20 @@ so versions are totally ordered) and F20/F21 (a merge is a join: any order, any 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import re
+from typing import Final, Literal, NamedTuple
 
 from attrs import evolve, frozen
 
+from protocol import limits
 from protocol.ids import DatabaseName, Dot, Peer, dot_of, node_id
 
 Phase = Literal["creating", "active", "hibernating", "quarantined"]
 """The phase that all nodes agree upon. Finer states (idle, waking, …) are each member's own view: ``protocol.chart``."""
+
+Scope = Literal["read", "write", "admin"]
+"""What a key may do; each implies those before it."""
+_KEY_ID: Final = re.compile(r"[0-9a-f]{8}")
 
 
 class Version(NamedTuple):
@@ -130,3 +136,43 @@ def join(left: Record, right: Record) -> Record:
     if later.stamp == stamped.stamp:
         return later
     return evolve(later, members=stamped.members, stamp=stamped.stamp)
+
+
+@frozen
+class ApiKey:
+    """An API key, by the SHA-256 of its text, which no node ever has. All but ``revoked`` are facts of its birth, and ``revoked`` never
+    turns back (P23). ``id``: the hex digits by which people name it; ``expires``: Unix seconds, 0 for never; looked at by gateways alone.
+    ``store``: where it was created. Raises ValueError (InvalidName) for what no node would have created."""
+
+    id: str
+    sha256: bytes
+    app: str
+    scope: Scope
+    expires: int
+    name: str
+    store: str
+    revoked: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not _KEY_ID.fullmatch(self.id):
+            raise ValueError(f"{self.id[:64]!r} is no id of a key: 8 lower-case hex digits")
+        if len(self.sha256) != 32:
+            raise ValueError(f"{len(self.sha256)} bytes are no SHA-256")
+        if self.expires < 0:
+            raise ValueError("a key expires at a time after 1970, or never (0)")
+        if len(self.name) > limits.KEY_NAME or not (self.name.isprintable() or not self.name):
+            raise ValueError(f"a key's name has at most {limits.KEY_NAME} printable characters")
+        DatabaseName.internal_of(self.app, "any")
+
+    @property
+    def digest(self) -> str:
+        """What it is found by: two keys with one id are two keys."""
+        return self.sha256.hex()
+
+
+def join_keys(left: ApiKey, right: ApiKey) -> ApiKey:
+    """The join of two views of one key: revoked in either is revoked (P23). Facts of birth are the same in both; should two stores ever have
+    created one key differently, the same one is chosen everywhere."""
+    assert left.sha256 == right.sha256
+    chosen = max(left, right, key=lambda one: (one.store, one.id, one.app, one.scope, one.expires, one.name))
+    return evolve(chosen, revoked=left.revoked or right.revoked)

@@ -1,7 +1,7 @@
 """What a node must remember over a restart, one frozen class for each kind of durable row (F24).
 
 Keys: ``identity``, ``name/<internal>``, ``promise/<incarnation>``, ``instance/<incarnation>``, ``record/<incarnation>``
-(a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``, ``retired/<peer>``, ``forgotten/<incarnation>``,
+(a :class:`protocol.records.Record`), ``key/<sha256>`` (a :class:`protocol.records.ApiKey`), ``seen/<store id>``, ``known/<peer>``, ``retired/<peer>``, ``forgotten/<incarnation>``,
 ``moved/<incarnation>``. A row is written before anything that rests on it is sent.
 """
 

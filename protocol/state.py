@@ -14,7 +14,7 @@ from protocol.clocks import Context
 from protocol.effects import Decision, Problem
 from protocol.ids import Dot, Peer
 from protocol.messages import CreateAnswer, Purpose, Report, SleepReport, Standing
-from protocol.records import Attempt, Birth, Record
+from protocol.records import ApiKey, Attempt, Birth, Record
 from protocol.rows import EpochPromise, Known, NamePromise, Stay
 from protocol.timers import Timers
 
@@ -343,6 +343,10 @@ class State:
     in_leaf: dict[int, set[str]] = Factory(dict[int, set[str]])
     """Leaf → the incarnations in it."""
     leaves: list[int] = Factory(lambda: [0] * limits.BUCKETS)
+    keys: dict[str, ApiKey] = Factory(dict[str, ApiKey])
+    """By the SHA-256 in hex: every API key that was ever known, revoked and expired ones too. Durable (P23)."""
+    key_leaves: list[int] = Factory(list[int])
+    """The leaves of the keys' digest tree; none as long as no key is known."""
     root: bytes = b""
     """The digest of all leaves, or empty when one has changed since."""
     tickets: int = 0

@@ -7,7 +7,7 @@ from attrs import frozen
 
 from protocol import digest
 from protocol.ids import Peer
-from protocol.records import Member, Record, Seal
+from protocol.records import ApiKey, Member, Record, Scope, Seal
 from protocol.state import Decided, Hosted, State
 from protocol.suspicion import eligible, hears, majority
 from protocol.turn import Turn
@@ -68,6 +68,29 @@ class DatabaseView:
     waiting: int
     error: str
     decisions: tuple[Decided, ...]
+
+
+@frozen
+class KeyView:
+    """One API key. ``expires``: Unix seconds, 0 for never. ``store``: of the node that created it."""
+
+    id: str
+    name: str
+    app: str
+    scope: Scope
+    expires: int
+    revoked: bool
+    store: str
+
+
+def keys(state: State) -> tuple[KeyView, ...]:
+    """All API keys of the directory, sorted by application, name and id: those of the settings are each node's own."""
+    views = [_key(one) for one in state.keys.values()]
+    return tuple(sorted(views, key=lambda view: (view.app, view.name, view.id)))
+
+
+def _key(one: ApiKey) -> KeyView:
+    return KeyView(one.id, one.name, one.app, one.scope, one.expires, one.revoked, one.store)
 
 
 def node(state: State, now: int) -> NodeView:

@@ -27,7 +27,7 @@ from runtime.database_keys import KeyService
 from runtime.directories import Directories
 from runtime.driver import Driver, monotonic
 from runtime.execute import Executor
-from runtime.gateway import certificates
+from runtime.gateway import certificates, issuers
 from runtime.gateway.frames import FromWorker, WorkerConfig
 from runtime.gateway.host import GatewayHost, bound, reached_at
 from runtime.identity import DIRECTORY, Identity
@@ -101,10 +101,14 @@ def engine_config(means: Means) -> Config:
 
 
 def worker_config(settings: Settings) -> WorkerConfig:
-    """The workers' share of the settings."""
+    """The workers' share of the settings. Raises :class:`runtime.gateway.host.GatewayFailed`."""
     gateway = settings.gateway
     return WorkerConfig(
         keys={key.sha256: key.application for key in settings.security.api_keys},
+        scopes={key.sha256: key.scope for key in settings.security.api_keys},
+        issuers=issuers.read(settings.security.jwt),
+        requests_per_second=gateway.max_requests_per_second,
+        concurrent_requests=gateway.max_concurrent_requests,
         query_timeout_s=gateway.query_timeout,
         transaction_timeout_s=gateway.transaction_timeout,
         statements=gateway.max_statements,
@@ -127,7 +131,7 @@ def worker_config(settings: Settings) -> WorkerConfig:
 
 async def assemble(means: Means, instances: trio.Nursery) -> Parts:
     """``instances``: where rqlited tasks live. The engine's first input waits in the driver. Raises
-    :class:`runtime.gateway.host.GatewayFailed` when the port between gateways is taken, OSError."""
+    :class:`runtime.gateway.host.GatewayFailed` when the port between gateways is taken or an issuer's key cannot be used, OSError."""
     settings, data_dir = means.settings, means.directories.data_dir
     certificate = certificates.provide(data_dir / DIRECTORY, means.identity.secret, means.identity.peer)
     between = await bound(str(settings.gateway.internal_listen), "gateway.internal_listen")

@@ -23,12 +23,14 @@ import trio
 
 from protocol import views
 from protocol.effects import Answer
-from protocol.inputs import Input, Retire
+from protocol.inputs import CreateKey, Input, Retire, RevokeKey
 from protocol.node import Node
+from protocol.records import Scope
 
 SOCKET: Final = "control.sock"
 LINE: Final = 64 * 1024
 """Bytes of a request."""
+SCOPES: Final[tuple[Scope, ...]] = ("read", "write", "admin")
 PATIENCE: Final = 30.0
 """Seconds for a request to arrive and to be answered."""
 CONNECTIONS: Final = 32
@@ -92,6 +94,9 @@ class Control:
             "databases": self._databases,
             "inspect": self._inspect,
             "retire": self._retire,
+            "keys": self._keys,
+            "key create": self._key_create,
+            "key revoke": self._key_revoke,
         }
 
     async def run(self, data_dir: Path, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -178,7 +183,32 @@ class Control:
         return [_database(view, self._clock()) for view in found]
 
     async def _retire(self, request: Mapping[str, Any]) -> Any:
-        answer = await self._operate(lambda number: Retire(0, number, str(request.get("peer"))))
+        return await self._done(lambda number: Retire(0, number, str(request.get("peer"))))
+
+    def _keys(self, request: Mapping[str, Any]) -> Any:
+        app = request.get("app")
+        return [_plain(view) for view in views.keys(self._engine.state) if app in (None, view.app)]
+
+    async def _key_create(self, request: Mapping[str, Any]) -> Any:
+        """The key's text stays with the program that made it: what arrives here, and is recorded, is its digest (F87)."""
+        scope: Scope | None = next((one for one in SCOPES if one == request.get("scope")), None)
+        if scope is None:
+            raise Refused(f"a key's scope is one of {', '.join(SCOPES)}")
+        try:
+            digest, expires = bytes.fromhex(str(request.get("sha256"))), int(str(request.get("expires", 0)))
+        except ValueError:
+            raise Refused(
+                "a key is created by its SHA-256 in hex, and expires at a whole number of Unix seconds"
+            ) from None
+        who = (str(request.get("id")), digest, str(request.get("app")))
+        name = str(request.get("name", ""))
+        return await self._done(lambda number: CreateKey(0, number, *who, scope, expires, name))
+
+    async def _key_revoke(self, request: Mapping[str, Any]) -> Any:
+        return await self._done(lambda number: RevokeKey(0, number, str(request.get("id"))))
+
+    async def _done(self, make: Callable[[int], Input]) -> dict[str, str]:
+        answer = await self._operate(make)
         if answer.problem is not None:
             raise Refused(answer.detail)
         return {"detail": answer.detail}

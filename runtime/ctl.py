@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime import __version__, control
+from runtime.gateway.auth import new_key
 from runtime.settings import SettingsError, load
+from runtime.settings_file import Place, Value
+from runtime.settings_kinds import Unfit, duration
 
 Answered = Any
 """What the node's answer holds, as JSON has it."""
@@ -146,6 +151,64 @@ def node() -> None:
 def retire(it: _Asker, peer: str) -> None:
     """Count a node no more, for good: its machine will not come back (P64)."""
     answer = it.ask("retire", peer=peer)
+    it.show(answer, answer["detail"])
+
+
+def _ends(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int:
+    """Unix seconds of so long from now, 0 for never."""
+    if text is None:
+        return 0
+    try:
+        seconds = duration(1.0, 100 * 365 * 86400.0).read(Value(Place("--expires"), text, text))
+    except Unfit as unfit:
+        raise click.BadParameter(str(unfit)) from None
+    return round(time.time() + seconds)
+
+
+@main.group()
+def key() -> None:
+    """API keys that every node knows."""
+
+
+@key.command()
+@click.option("--app", required=True, help="The application whose databases it opens.")
+@click.option("--scope", type=click.Choice(["read", "write", "admin"]), default="write", show_default=True)
+@click.option("--expires", metavar="30d", callback=_ends, help="Else it does not.")
+@click.option("--name", default="", help="What it is called in torpor key list.")
+@_json_too
+@asker
+def create(it: _Asker, app: str, scope: str, expires: int, name: str) -> None:
+    """Create a key and show it: this once, since no node knows more than its SHA-256."""
+    text, digest = new_key()
+    key_id = text.split("_")[1]
+    told = it.ask("key create", id=key_id, sha256=digest, app=app, scope=scope, expires=str(expires), name=name)
+    answer = {"key": text, "id": key_id, "app": app, "scope": scope, "expires": expires, "name": name} | told
+    it.show(answer, text, f"{told['detail']}; it is not shown again")
+
+
+@key.command("list")
+@click.option("--app", help="Only this application's.")
+@_json_too
+@asker
+def list_keys(it: _Asker, app: str | None) -> None:
+    """All keys of the cluster, revoked and expired ones too; those of the settings are each node's own."""
+    answer = it.ask("keys", app=app)
+    table = _table("id", "application", "scope", "name", "state", "expires")
+    for one in answer:
+        over = one["expires"] and one["expires"] <= time.time()
+        state = "revoked" if one["revoked"] else "expired" if over else "good"
+        ends = f"{datetime.fromtimestamp(one['expires'], UTC):%Y-%m-%d %H:%M} UTC" if one["expires"] else "never"
+        table.add_row(one["id"], one["app"], one["scope"], one["name"] or "-", state, ends)
+    it.show(answer, table)
+
+
+@key.command()
+@click.argument("key_id", metavar="ID")
+@_json_too
+@asker
+def revoke(it: _Asker, key_id: str) -> None:
+    """Let nobody in by this key any more, on any node, for good."""
+    answer = it.ask("key revoke", id=key_id)
     it.show(answer, answer["detail"])
 
 

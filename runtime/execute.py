@@ -88,6 +88,7 @@ class Executor:
             effects.Halt: self._halt,
             effects.Route: self._route,
             effects.Believe: self._believe,
+            effects.Keys: self._keys,
         }
         self._halted: Halted | None = None
         self.sent: Final = {"broadcast": Counter[str](), "direct": Counter[str]()}
@@ -267,6 +268,10 @@ class Executor:
 
     def _believe(self, action: effects.Believe) -> None:
         self._gateway.believe(action.worker, action.fingerprints)
+
+    def _keys(self, action: effects.Keys) -> None:
+        keys = tuple(frames.Key(key.sha256, key.app, key.scope, key.expires, key.revoked) for key in action.keys)
+        self._gateway.keys(action.worker, keys, complete=action.complete)
 
 
 def render(decision: effects.Decision) -> None:

@@ -21,14 +21,12 @@ from protocol import limits
 from runtime.settings_file import Place, SettingsError, Value, read_file, read_text
 from runtime.settings_kinds import (
     ADDRESS,
-    API_KEYS,
     HOST_OR_NOTHING,
     LISTEN_ADDRESSES,
     PATH,
     PATH_OR_NOTHING,
     PEER_ADDRESSES,
     Address,
-    ApiKey,
     Kind,
     Unfit,
     choice,
@@ -37,8 +35,9 @@ from runtime.settings_kinds import (
     size,
     switch,
 )
+from runtime.settings_security import API_KEYS, JWT_ISSUERS, ApiKey, JwtIssuer
 
-__all__ = ["Address", "ApiKey", "Settings", "SettingsError", "fields_of", "load", "sections"]
+__all__ = ["Address", "ApiKey", "JwtIssuer", "Settings", "SettingsError", "fields_of", "load", "sections"]
 
 T = TypeVar("T")
 
@@ -143,6 +142,14 @@ class GatewaySettings:
     max_waiting: int = setting(
         integer(1, 10_000), 2_000, "Queries that may wait for one database to open, for each worker; beyond: busy."
     )
+    max_requests_per_second: int = setting(
+        integer(0, 1_000_000),
+        0,
+        "Requests of one key in a second, for each worker; beyond: rate-limited. 0 = no limit.",
+    )
+    max_concurrent_requests: int = setting(
+        integer(0, 100_000), 0, "Requests of one key at one time, for each worker; beyond: rate-limited. 0 = no limit."
+    )
     max_in_flight: int = setting(integer(1, 100_000), 4_000, "Queries of one worker at one time; beyond: busy.")
 
 
@@ -171,7 +178,16 @@ class SecuritySettings:
     """Who may call (R36), and who may join."""
 
     api_keys: tuple[ApiKey, ...] = setting(
-        API_KEYS, (), "Keys of the gateway by their SHA-256, each with the application that it carries."
+        API_KEYS,
+        (),
+        "Keys of this node's gateway by their SHA-256, each with the application that it carries and a scope (read, write, or else admin); "
+        "keys of `torpor key create` are known to all nodes, and not named here.",
+    )
+    jwt: tuple[JwtIssuer, ...] = setting(
+        JWT_ISSUERS,
+        (),
+        "Whose JSON Web Tokens are taken: EdDSA with a public key, HS256 with a secret (mode 0600), for one audience; the claims that carry "
+        "application and scope are app and scope unless they are named.",
     )
     cluster_secret_file: Path | None = setting(
         PATH_OR_NOTHING,

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from attrs import frozen
 
-from protocol.ids import DatabaseName, InvalidName
 from runtime.settings_file import Place, Value
 
 T = TypeVar("T")
@@ -27,7 +26,6 @@ _SIZE: Final = re.compile(r"(\d+) ?(B|KiB|MiB|GiB)")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):(\d{1,5})")
 _PEER: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]{40,64}")
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Unfit(ValueError):
@@ -56,14 +54,6 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@frozen
-class ApiKey:
-    """A key that the gateway accepts, by the SHA-256 of it in hex: the key itself is in no file (R36, F87)."""
-
-    application: str
-    sha256: str
 
 
 def shown(value: Value) -> str:
@@ -243,7 +233,7 @@ def _multiaddr(value: Value, *, peer: bool) -> str:
     return text
 
 
-def _items(read: Callable[[Value], T], what: str) -> Callable[[Value], tuple[T, ...]]:
+def list_of(read: Callable[[Value], T], what: str) -> Callable[[Value], tuple[T, ...]]:
     def read_all(value: Value) -> tuple[T, ...]:
         if not isinstance(value.data, tuple):
             raise Unfit(f"{shown(value)} is not a list of {what}")
@@ -266,7 +256,7 @@ def _write_all(items: tuple[str, ...]) -> str:
 
 
 def _at_least_one(value: Value) -> tuple[str, ...]:
-    items = _items(lambda part: _multiaddr(part, peer=False), "multiaddrs")(value)
+    items = list_of(lambda part: _multiaddr(part, peer=False), "multiaddrs")(value)
     if not items:
         raise Unfit("needs at least one address")
     return items
@@ -275,36 +265,7 @@ def _at_least_one(value: Value) -> tuple[str, ...]:
 LISTEN_ADDRESSES: Final = Kind("list of multiaddrs", _at_least_one, _write_all, collection=True)
 PEER_ADDRESSES: Final = Kind(
     "list of multiaddrs with /p2p/",
-    _items(lambda part: _multiaddr(part, peer=True), "multiaddrs"),
+    list_of(lambda part: _multiaddr(part, peer=True), "multiaddrs"),
     _write_all,
     collection=True,
 )
-
-
-def _read_key(value: Value) -> ApiKey:
-    entries = value.data
-    if not isinstance(entries, Mapping) or set(entries) != {"application", "sha256"}:
-        raise Unfit("an API key has exactly the two entries application and sha256")
-    application, digest = entries["application"], entries["sha256"]
-    try:
-        DatabaseName(text_of(application, "an application's name"), "any")
-    except InvalidName as error:
-        raise Unfit(str(error), application.place) from None
-    if not isinstance(digest.data, str) or not _SHA256.fullmatch(digest.data):
-        # The text is not repeated: somebody may have written the key itself, and errors end up in logs.
-        raise Unfit("sha256 is not the SHA-256 of a key: 64 hex digits, in quotes (never the key itself)", digest.place)
-    return ApiKey(application.written, digest.data)
-
-
-def _read_keys(value: Value) -> tuple[ApiKey, ...]:
-    keys = _items(_read_key, "API keys")(value)
-    if len({key.sha256 for key in keys}) < len(keys):
-        raise Unfit("one key stands there for two applications")
-    return keys
-
-
-def _write_keys(keys: tuple[ApiKey, ...]) -> str:
-    return "[" + ", ".join(f'{{application: {key.application}, sha256: "{key.sha256}"}}' for key in keys) + "]"
-
-
-API_KEYS: Final = Kind("list of {application, sha256}", _read_keys, _write_keys, collection=True)

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from protocol import codec, digest, invariants
 from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash, Write
-from protocol.records import Record, Version
+from protocol.records import ApiKey, Record, Version
 from protocol.rows import EpochPromise, NamePromise
 from sim.laws import Violation
 
@@ -41,6 +41,10 @@ class Checks:
         self._versions: dict[tuple[str, Version], Record] = {}
         """What each version of a record says; ``members`` is a register of its own."""
         self._founded: set[str] = set()
+        self._keys: dict[str, ApiKey] = {}
+        """SHA-256 → how the key was born, anywhere."""
+        self._revoked: set[tuple[str, str]] = set()
+        """(machine, SHA-256): the revocation was ever durable there."""
 
     # After a step, and after its commit.
 
@@ -62,6 +66,10 @@ class Checks:
                 row = codec.decode_row(write.value)
                 assert isinstance(row, Record)
                 self._record(row)
+            elif write.key.startswith("key/"):
+                row = codec.decode_row(write.value)
+                assert isinstance(row, ApiKey)
+                self._key(machine, row)
 
     def stepped(self, machine: Machine, wanted: Effects) -> None:
         """Nothing that a step touched is unsound."""
@@ -99,10 +107,21 @@ class Checks:
         if evolve(row, members=first.members, stamp=first.stamp) != first:
             raise Violation("P5", f"two records of {row.incarnation} have version {version}: {first}, {row}")
 
+    def _key(self, machine: Machine, row: ApiKey) -> None:
+        """A key stays what it was born as, wherever it is known, and no revocation comes undone."""
+        born = self._keys.setdefault(row.digest, evolve(row, revoked=False))
+        if born != evolve(row, revoked=False):
+            raise Violation("P23", f"{machine.name} knows a key {row} that was born as {born}")
+        if row.revoked:
+            self._revoked.add((machine.name, row.digest))
+        elif (machine.name, row.digest) in self._revoked:
+            raise Violation("P23", f"the key {row.id} was revoked on {machine.name}, and is so no more")
+
     def wiped(self, machine: Machine) -> None:
         """What this machine promised is gone with its disk: P61 sees to it that the rest is enough."""
         self._promised = {key: epoch for key, epoch in self._promised.items() if key[0] != machine.name}
         self._named = {key: attempt for key, attempt in self._named.items() if key[0] != machine.name}
+        self._revoked = {key for key in self._revoked if key[0] != machine.name}
 
     # Where processes begin and end.
 
@@ -189,6 +208,8 @@ class Checks:
             for internal, living in state.by_name.items():
                 if len(living) > 1:
                     raise Violation("P10", f"{name} knows {len(living)} living incarnations of {internal}: {living}")
+        if len({tuple(sorted(state.keys.items(), key=lambda one: one[0])) for state in nodes.values()}) > 1:
+            raise Violation("F87", f"{', '.join(nodes)} know other API keys at rest")
         if len(roots) > 1:
             raise Violation("F20", f"the directories of {' and '.join(map(' '.join, roots.values()))} differ at rest")
 
@@ -204,6 +225,10 @@ class Checks:
                 raise Violation(
                     "R38", f"{machine.name}: request {request} has waited {now - asked_at} µs for an answer"
                 )
+        keys = {key.sha256: not key.revoked for key in node.engine.state.keys.values()}
+        for worker in machine.accepting:
+            if worker.keys != keys:
+                raise Violation("F87", f"{machine.name}: worker {worker.number} knows other API keys than its node")
         for hosted in node.engine.state.hosted.values():
             if hosted.state == ASLEEP and hosted.process == "none":
                 self._holds_nothing(machine, node, hosted.incarnation, hosted.ticket, hosted.internal)

@@ -81,6 +81,7 @@ def scenario(seed: int, nodes: int = 0, kinds: tuple[str, ...] = ()) -> Scenario
     faults = _spare_a_majority(faults, machines.replication_factor)
     copied = _nodes(faults, "rollback")
     faults += [Fault("copy", "disk", FORMED + chance.randrange(0, 30_000) * MS, node=node) for node in copied]
+    faults += _operators(Random(f"torpor/cluster/keys/{seed}"), machines)
     if late:
         faults.append(Fault("start", "node", FORMED + chance.randrange(0, 40_000) * MS, node=f"n{count}"))
     return Scenario(
@@ -92,6 +93,20 @@ def scenario(seed: int, nodes: int = 0, kinds: tuple[str, ...] = ()) -> Scenario
         workload=tuple(_clients(chance, machines)),
         faults=tuple(faults),
     )
+
+
+def _operators(chance: Random, machines: Machines) -> list[Fault]:
+    """In every third scenario operators create API keys and revoke them, on any node. A stream of its own: what else a seed does is not
+    touched by it."""
+    if chance.random() > 1 / 3:
+        return []
+    names = [f"k{n}" for n in range(chance.choice((1, 2, 5)))]
+    return [
+        Fault(verb, "key", FORMED + at * MS, node=chance.choice(machines.names), key=name)
+        for name in names
+        for verb, at in (("create", chance.randrange(0, 30_000)), ("revoke", chance.randrange(1_000, 55_000)))
+        if verb == "create" or chance.random() < 0.7
+    ]
 
 
 def _enabled(chance: Random) -> dict[str, float]:

@@ -5,6 +5,7 @@ promises an outcome gets exactly one, whatever happens to the process that it is
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol import effects, inputs
@@ -169,6 +170,11 @@ class Executor:
             worker.hear(worker.told_forget, self._arrival(worker), action.incarnation)
 
     def answer(self, action: effects.Answer) -> None:
+        if action.request < 0:
+            self._asker(action.request)
+            said = f"{action.problem}: {action.detail}" if action.problem else action.detail
+            self.machine.world.tell(self.machine.name, "", "the operator is answered", said)
+            return
         worker = self.workers.get(self._asker(action.request))
         if worker is not None:
             worker.hear(worker.told_answer, self._arrival(worker), action.request, action.problem, action.detail)
@@ -188,6 +194,11 @@ class Executor:
             if action.worker in (None, worker.number):
                 worker.hear(worker.told_believe, self._arrival(worker), action.fingerprints)
 
+    def keys(self, action: effects.Keys) -> None:
+        for worker in self.workers.values():
+            if action.worker in (None, worker.number):
+                worker.hear(worker.told_keys, self._arrival(worker, self.machine.streams["keys"]), action.keys)
+
     def _asker(self, request: int) -> int:
         """The worker that made a request, which is answered now."""
         asked = self.asks.pop(request, None)
@@ -195,8 +206,8 @@ class Executor:
             raise Violation("F3", f"request {request} was answered twice, or never asked")
         return asked[0]
 
-    def _arrival(self, worker: Worker) -> int:
-        at = self._schedule.now + between(self._chance, timings.CHANNEL)
+    def _arrival(self, worker: Worker, chance: Random | None = None) -> int:
+        at = self._schedule.now + between(chance or self._chance, timings.CHANNEL)
         at = self._down_at[worker.number] = max(self._down_at.get(worker.number, 0), at)
         return at
 
@@ -216,4 +227,5 @@ CARRY_OUT: Final[dict[type, Callable[[Executor, Any], None]]] = {
     effects.Halt: Executor.halt,
     effects.Route: Executor.route,
     effects.Believe: Executor.believe,
+    effects.Keys: Executor.keys,
 }

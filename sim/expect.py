@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, frozen
 
-from sim.faults import internal_of
+from sim.faults import internal_of, key_of
 from sim.scenario import Expect, Scenario
 from sim.writer import duration
 
@@ -43,7 +43,7 @@ class Expectations:
     def of(cls, world: World, scenario: Scenario) -> Expectations:
         self = cls(world, scenario, {})
         for number, expect in enumerate(scenario.expect):
-            if expect.at is not None and expect.kind in ("state", "processes"):
+            if expect.at is not None and expect.kind in ("state", "processes", "admits", "refuses"):
                 world.schedule.at(expect.at, self._look, number, expect)
         return self
 
@@ -177,6 +177,16 @@ class Expectations:
         took = later[0].at - first[0].at
         return Finding(text, took <= expect.within, f"{took / 1000:.0f} ms")
 
+    def key(self, expect: Expect) -> Finding:
+        """What the workers' own copies say, whatever the engines know."""
+        digest, wanted = key_of(expect.text)[1], expect.kind == "admits"
+        at = f" at {duration(expect.at)}" if expect.at is not None else " at the end"
+        machines = self._machines(expect)
+        said = {one.name: [worker.keys.get(digest, False) for worker in one.accepting] for one in machines}
+        other = [name for name, answers in said.items() if not answers or any(one != wanted for one in answers)]
+        text = f"every worker{self._whose(expect)} {expect.kind} the key {expect.text}{at}"
+        return Finding(text, not other, f"not those of {', '.join(other)}" if other else "")
+
 
 KINDS: Final[dict[str, Callable[[Expectations, Expect], Finding]]] = {
     "state": Expectations.state,
@@ -190,4 +200,6 @@ KINDS: Final[dict[str, Callable[[Expectations, Expect], Finding]]] = {
     "processes": Expectations.processes,
     "starts": Expectations.starts,
     "between": Expectations.between,
+    "admits": Expectations.key,
+    "refuses": Expectations.key,
 }

@@ -4,10 +4,12 @@ to the process or disk that it names and to nothing else, and every fault is ove
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from protocol.ids import DatabaseName
+from protocol.inputs import CreateKey, RevokeKey
 from sim import coverage
 from sim.host import FOREIGN, Ambush, Trap
 from sim.moments import Watch
@@ -31,12 +33,19 @@ def internal_of(database: str) -> str:
     return DatabaseName(*database.split("/", 1)).internal if database else ""
 
 
+def key_of(label: str) -> tuple[str, bytes]:
+    """Id and SHA-256 of the API key that a scenario calls so."""
+    digest = hashlib.sha256(f"the API key {label}".encode()).digest()
+    return digest.hex()[:8], digest
+
+
 class Faults:
     """All faults of one scenario, waiting for their time or moment."""
 
     def __init__(self, world: World, faults: tuple[Fault, ...]) -> None:
         self._world = world
         self._healed = False
+        self._commands = 0
         for fault in faults:
             name = fault.node or next(iter(world.machines))
             for machine in world.machines.values() if name == ALL else (world.machines[name],):
@@ -256,6 +265,20 @@ class Faults:
             kind, fields = last
             cast("Any", machine.node).feed(kind, *fields)
 
+    def operate(self, machine: Machine, fault: Fault) -> None:
+        """An operator's command, on the node itself."""
+        node = machine.node
+        up = node is not None and node.alive and node.booted
+        self._tell(machine, fault, f"an operator wants to {fault.verb} the key {fault.key}", "" if up else NOBODY)
+        if node is None or not up:
+            return
+        self._commands += 1
+        name, digest = key_of(fault.key)
+        if fault.verb == "create":
+            node.feed(CreateKey, -self._commands, name, digest, "myapp", "write", 0, fault.key)
+        else:
+            node.feed(RevokeKey, -self._commands, name)
+
 
 STRIKES: Final[dict[str, Callable[[Faults, Machine, Fault], None]]] = {
     "kill": Faults.kill,
@@ -277,4 +300,6 @@ STRIKES: Final[dict[str, Callable[[Faults, Machine, Fault], None]]] = {
     "partition": Faults.partition,
     "hold": Faults.hold,
     "disturb": Faults.disturb,
+    "create": Faults.operate,
+    "revoke": Faults.operate,
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from protocol.effects import Door, Problem, Route
 from protocol.inputs import Ask, DoorAck, Used, WorkerJoined
+from protocol.records import ApiKey
 from sim import timings
 from sim.hop import Hops
 from sim.query import Query, Verdict
@@ -71,6 +72,8 @@ class Worker:
         self.alive = True
         self.serving = False
         self.paused = False
+        self.keys: dict[bytes, bool] = {}
+        """SHA-256 of each API key that it was told of → whether it lets anybody in."""
         self.leased = True
         """The node was heard within the lease: without it no query enters (an open door never outlives who would close it)."""
         self._schedule = machine.schedule
@@ -155,6 +158,9 @@ class Worker:
 
     def told_believe(self, fingerprints: tuple[bytes, ...]) -> None:
         self.hops.believed = fingerprints
+
+    def told_keys(self, keys: tuple[ApiKey, ...]) -> None:
+        self.keys |= {key.sha256: not key.revoked for key in keys}
 
     # Queries.
 

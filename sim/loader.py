@@ -252,7 +252,7 @@ def _traffic(node: yaml.Node) -> Traffic:
 def _fault(node: yaml.Node) -> Fault:
     keys: dict[str, Parse] = {verb: _one_of(targets) for verb, targets in VERBS.items()}
     keys |= {"at": _when, "node": _text, "database": _database, "for": _duration, "times": _number, "factor": _number}
-    keys |= {"side": _list(_text), "source": _text, "loss": _share, "twice": _share, "slowest": _duration}
+    keys |= {"side": _list(_text), "source": _text, "key": _text, "loss": _share, "twice": _share, "slowest": _duration}
     keys |= {"cause": _one_of(get_args(Cause)), "back": lambda n: None if _text(n) == "never" else _duration(n)}
     found = _mapping(node, keys)
     verbs = [verb for verb in VERBS if verb in found]
@@ -260,6 +260,8 @@ def _fault(node: yaml.Node) -> Fault:
         raise _Bad(node, f"a fault needs `at` and one of {', '.join(VERBS)}")
     if verbs == ["clone"] and "source" not in found:
         raise _Bad(node, "a clone needs the `source`: the node whose store is copied")
+    if verbs[0] in ("create", "revoke") and "key" not in found:
+        raise _Bad(node, "name the `key` that an operator creates or revokes")
     if "for" in found:
         found["lasts"] = found.pop("for")
     return Fault(verbs[0], found.pop(verbs[0]), **found)
@@ -277,6 +279,8 @@ _EXPECT: Final[dict[str, tuple[str, Parse]]] = {
     "processes": ("times", _number),
     "starts": ("times", _number),
     "between": ("text", _text),
+    "admits": ("text", _text),
+    "refuses": ("text", _text),
 }
 
 

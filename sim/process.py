@@ -53,6 +53,8 @@ class NodeProcess:
             return
         if kind is inputs.Ask:
             self.hands.asks[fields[0]] = (fields[0] >> 32, self._schedule.now)
+        elif kind in (inputs.CreateKey, inputs.RevokeKey):
+            self.hands.asks[fields[0]] = (0, self._schedule.now)  # an operator's: no worker has the number 0
         elif kind is inputs.WorkerJoined:
             worker = self.machine.workers.get(fields[0])
             if worker is None:

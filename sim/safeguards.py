@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from attrs import frozen
 
-from protocol import coordination, gossip, ids, limits, promises, rollback, standing, suspicion
+from protocol import coordination, digest, gossip, ids, keys, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
 from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, serving, sleep, wake
 from protocol.lifecycle.orders import Subject
@@ -44,6 +44,7 @@ from sim.switches import (
     look_before_expiring,
     never,
     never_send,
+    no_bytes,
     no_timer,
     not_forwarded,
     nothing,
@@ -58,6 +59,7 @@ from sim.switches import (
     seal_any_stop,
     seal_at_once,
     store_any_birth,
+    told_last,
     under_any_members,
     version_below,
     version_in,
@@ -162,6 +164,25 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         "every chosen member is waited for",
         replaced(creation, "majority", all_of),
         ("create_coordinator_dies", "stale_directory_first_access"),
+    ),
+    Safeguard(
+        "P23",
+        "what was told last of a key counts",
+        replaced(keys, "join_keys", told_last),
+        ("key_revoked_apart",),
+    ),
+    Safeguard("P23", "a key is not durable", write_nothing("key/"), ("key_known_everywhere",)),
+    Safeguard(
+        "F87",
+        "a revocation whose news was lost is never told again",
+        replaced(digest, "key_leaves", no_bytes),
+        ("key_revoked_unheard",),
+    ),
+    Safeguard(
+        "F87",
+        "a worker that joins is told of no keys",
+        replaced(keys, "tell_worker", nothing),
+        ("key_known_everywhere", "key_revoked_unheard"),
     ),
     Safeguard("P20", "the context is forgotten", replaced(Context, "__contains__", never), ("node_killed",)),
     Safeguard(

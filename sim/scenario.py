@@ -39,13 +39,16 @@ VERBS: Final[dict[str, tuple[str, ...]]] = {
     "partition": DIRECTIONS,
     "hold": DIRECTIONS,
     "disturb": ("network",),
+    "create": ("key",),
+    "revoke": ("key",),
     "repeat": ("InstanceExited", "InstanceReady", "Probed", "Snapshotted", "DoorAck", "PortsReserved", "Used"),
 }
 """What a fault may do, to what. ``steal``: a foreign process binds the port just before the database's next start. ``fail``,
 ``hang``: the database's next start does. ``repeat``: the last such input is delivered once more, late. ``wipe``: the machine loses
 power and its disk, and comes back under its old identity. ``copy``: somebody takes a snapshot of the disk. ``rollback``: the machine loses power and comes back with
 that snapshot, of its store alone or of the replicas too. ``clone``: it comes back with the store that ``source`` has now. ``start``: a node that is not up. ``partition``, ``hold``: messages
-between ``side`` (or ``node``) and all other machines are lost, or kept until it is over. ``disturb``: loss, duplication, delay."""
+between ``side`` (or ``node``) and all other machines are lost, or kept until it is over. ``disturb``: loss, duplication, delay. ``create``, ``revoke``: no fault, but what an operator does on
+this node to the API key that the scenario calls ``key``."""
 
 
 @frozen
@@ -75,6 +78,7 @@ class Fault:
     cause: Cause = "crashed"
     factor: int = 20
     side: tuple[str, ...] = ()
+    key: str = ""
     source: str = ""
     """Of a clone: whose store is copied."""
     loss: float = 0.0
@@ -124,7 +128,19 @@ class Machines:
 
 
 Kind = Literal[
-    "state", "seen", "never", "acknowledged", "answered", "failed", "told", "slowest", "processes", "starts", "between"
+    "state",
+    "seen",
+    "never",
+    "acknowledged",
+    "answered",
+    "failed",
+    "told",
+    "slowest",
+    "processes",
+    "starts",
+    "between",
+    "admits",
+    "refuses",
 ]
 
 
@@ -136,7 +152,8 @@ class Expect:
     given), within ``after``..``at``. ``acknowledged``: at least ``times`` writes were, and all are there. ``answered``: at least ``times``
     queries were (-1: all of them). ``failed``: exactly ``times`` were not. ``told``: some client was told ``text``. ``slowest``: no answer
     took longer than ``within``. ``processes``: exactly ``times`` rqlited run ``at``. ``starts``: so many were started for the
-    database. ``between``: from decision ``text`` to ``other`` at most ``within``."""
+    database. ``between``: from decision ``text`` to ``other`` at most ``within``. ``admits``, ``refuses``: every gateway worker that serves lets the API key
+    ``text`` in ``at``, or none does."""
 
     kind: Kind
     text: str = ""

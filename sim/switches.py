@@ -29,7 +29,7 @@ from protocol.messages import (
     StoreBirth,
     WakeIntent,
 )
-from protocol.records import Attempt, Record, Version
+from protocol.records import ApiKey, Attempt, Record, Version
 from protocol.rows import EpochPromise, NamePromise
 from protocol.state import Hosted, Seeking, State
 from protocol.suspicion import majority
@@ -329,6 +329,14 @@ def wait_for_nobody() -> Switch:
 
 
 ALWAYS: Final = property(always)
+
+
+def told_last(_known: ApiKey, told: ApiKey) -> ApiKey:
+    return told
+
+
+def no_bytes(*_: object) -> bytes:
+    return b""
 
 
 def give_way_to_nobody(attempt: Attempt, app: str, name: str, _higher: int) -> CreateSuperseded:

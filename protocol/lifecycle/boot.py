@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol import codec, digest, gossip, limits, membership, rollback, suspicion
+from protocol import codec, digest, gossip, keys, limits, membership, rollback, suspicion
 from protocol.effects import HoldPort, Trash
 from protocol.ids import derived
 from protocol.inputs import Boot
 from protocol.lifecycle import offers, process
 from protocol.lifecycle.orders import fire
 from protocol.messages import Dropped
-from protocol.records import Record
+from protocol.records import ApiKey, Record
 from protocol.rows import EpochPromise, Forgotten, Identity, Instance, Known, Moved, NamePromise, Retired, Seen, Stay
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -43,6 +43,7 @@ def on_boot(turn: Turn, boot: Boot) -> None:
         state.by_name.setdefault(record.birth.internal, []).append(record.incarnation)
         state.dots.setdefault(record.birth.dot, []).append(record.incarnation)
         digest.replace(state, record.incarnation, record)
+    keys.load(state, loaded.get(ApiKey, []))
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
     moved = {row.incarnation for row in loaded.get(Moved, [])}

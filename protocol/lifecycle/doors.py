@@ -3,7 +3,7 @@ here are P30 (a generation is acknowledged by each worker, with no query in flig
 
 from __future__ import annotations
 
-from protocol import membership
+from protocol import keys, membership
 from protocol.effects import Believe, Door, Forget
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -50,6 +50,7 @@ def busy(hosted: Hosted) -> bool:
 
 def on_worker_joined(turn: Turn, worker: int) -> None:
     turn.state.workers.add(worker)
+    keys.tell_worker(turn, worker)
     if fingerprints := membership.believed(turn):
         turn.act(Believe(worker, fingerprints))
     for hosted in turn.state.hosted.values():

@@ -28,7 +28,7 @@ from protocol.turn import Turn
 def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
     before = turn.state.records.get(message.record.incarnation)
     if rollback.on_record(turn, message.record):
-        gossip.on_listening(turn)
+        gossip.begin_listening(turn)
     record = directory.merge(turn, message.record)
     if record is None:
         if sender != turn.me:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -21,7 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from runtime.gateway import bodies
-from runtime.gateway.auth import KeyRing, presented_key
+from runtime.gateway.allowances import Allowances
+from runtime.gateway.callers import Callers
 from runtime.gateway.calls import APPLICATION, CLIENTS, MEMBERS, MILLISECONDS, REQUEST_ID, Call, Caller
 from runtime.gateway.doors import Doors
 from runtime.gateway.endpoint import (
@@ -50,7 +51,7 @@ from runtime.gateway.waiting import Waiting
 _PROBLEM: Final = "application/problem+json"
 _REQUEST_ID: Final = re.compile(rb"[0-9a-f]{16}")
 
-Whose = Callable[[Scope], tuple[Caller, Router]]
+Whose = Callable[[Scope], Awaitable[tuple[Caller, Router]]]
 """Whose request it is, and where it is looked for. Raises :class:`Refusal`."""
 
 
@@ -58,9 +59,18 @@ class Gateway:
     """The ASGI application of one worker."""
 
     def __init__(
-        self, config: WorkerConfig, doors: Doors, waiting: Waiting, queries: Queries, exports: Exports, log: Log
+        self,
+        config: WorkerConfig,
+        doors: Doors,
+        waiting: Waiting,
+        queries: Queries,
+        exports: Exports,
+        callers: Callers,
+        allowances: Allowances,
+        log: Log,
     ) -> None:
-        self._keys = KeyRing(config.keys)
+        self._callers = callers
+        self._allowances = allowances
         self._doors = doors
         self._log = log
         endpoints = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"), exports).table()
@@ -95,10 +105,11 @@ class Gateway:
         told = Told(send)
         try:
             scope["app"], scope[REQUEST] = self, request_id
-            caller, router = whose(scope)
+            caller, router = await whose(scope)
             scope[CALLER] = caller
             app = caller.app
-            await router(scope, receive, told)
+            with self._allowances.of(caller):
+                await router(scope, receive, told)
         except Refusal as refusal:
             status, problem = refusal.status, refusal.type
             await self._refuse(refusal, request_id, told)
@@ -121,35 +132,19 @@ class Gateway:
         if not told.begun:  # else uvicorn ends the connection, so that half an answer is not taken for a whole one
             await respond(told, refusal.status, _PROBLEM, refusal.document(request_id), headers)
 
-    def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
+    async def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
         if (router := self._open.get(scope["path"])) is not None:
             return Caller(""), router
         # Before the path is looked at: without a key, nothing tells which paths there are.
-        return Caller(self._application(scope["headers"])), self._keyed
+        return await self._callers.of(scope["headers"]), self._keyed
 
-    def _of_gateway(self, scope: Scope) -> tuple[Caller, Router]:
+    async def _of_gateway(self, scope: Scope) -> tuple[Caller, Router]:
         headers: Headers = scope["headers"]
         app = (_header(headers, APPLICATION) or b"").decode("latin-1")
         left = _header(headers, MILLISECONDS) or b""
         if left.isdigit():
             scope[LEFT] = int(left[:9]) / 1000
         return Caller(app, forwarded=True), self._between
-
-    def _application(self, headers: Headers) -> str:
-        """The application of the caller's key. Raises :class:`Refusal`."""
-        authorization: str | None = None
-        x_api_key: str | None = None
-        for name, value in headers:
-            if name == b"authorization":
-                authorization = value.decode("latin-1")
-            elif name == b"x-api-key":
-                x_api_key = value.decode("latin-1")
-        key = presented_key(authorization, x_api_key)
-        app = self._keys.application_of(key) if key else None
-        if app is None:
-            detail = "the API key is not valid" if key else "send Authorization: Bearer <key>, or X-API-Key: <key>"
-            raise Refusal("unauthorized", detail, headers=(("www-authenticate", 'Bearer realm="torpor"'),))
-        return app
 
     async def _hello(self, _call: Call) -> bytes:
         """On each new connection of another gateway: its certificate was believed, a query may follow."""

@@ -1,4 +1,4 @@
-"""API keys (R36): who calls, and for which application.
+"""API keys (R36): how they look, and those that a gateway worker knows, by their digests.
 
 The law kept here: the application comes from the key alone, never from the request; a key is stored only as its SHA-256
 (keys are long random texts, so a slow hash would protect nothing more), is shown once, when it is made, and is compared in
@@ -11,12 +11,14 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-_KEY: Final = re.compile(r"torpor_[0-9a-f]{8}_[A-Za-z0-9_-]{32,128}")
-_INDEXED: Final = 8
-"""Hex digits of a digest by which it is found."""
+from runtime.gateway.frames import Key
+
+_KEY: Final = re.compile(r"torpor_([0-9a-f]{8})_[A-Za-z0-9_-]{32,128}")
+_INDEXED: Final = 4
+"""Bytes of a digest by which it is found."""
 
 
 def new_key() -> tuple[str, str]:
@@ -31,37 +33,33 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode("ascii", "replace")).hexdigest()
 
 
+def id_of(text: str) -> str | None:
+    """The id of what looks like a key; None for what is none, whoever knows it."""
+    match = _KEY.fullmatch(text)
+    return match[1] if match else None
+
+
 class KeyRing:
-    """The keys that are in force: digests, and the application of each."""
+    """The keys that are known, revoked and expired ones too. ``keys``, ``scopes``: those of the settings, by their digests; of the directory come
+    more with :meth:`put`, and what it says of a key counts."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._found_by: dict[str, list[tuple[str, str]]] = {}
-        for digest, app in keys.items():
-            self._found_by.setdefault(digest[:_INDEXED], []).append((digest, app))
+    def __init__(self, keys: Mapping[str, str], scopes: Mapping[str, str]) -> None:
+        self._found_by: dict[bytes, dict[bytes, Key]] = {}
+        self.put(Key(bytes.fromhex(digest), app, scopes.get(digest, "admin"), 0, False) for digest, app in keys.items())
 
-    def application_of(self, key: str) -> str | None:
-        """The application that a presented key carries; None when it is no key of ours.
+    def put(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._found_by.setdefault(key.sha256[:_INDEXED], {})[key.sha256] = key
 
-        A few hex digits of the digest find the candidates; the rest is compared in constant time, so that the time of a
+    def find(self, text: str) -> Key | None:
+        """The key of this text; None when it is no key of ours.
+
+        A few bytes of the digest find the candidates; the rest is compared in constant time, so that the time of a
         refusal tells nothing of a stored digest.
         """
-        if not _KEY.fullmatch(key):
-            return None
-        digest = digest_of(key)
-        found: str | None = None
-        for stored, app in self._found_by.get(digest[:_INDEXED], ()):
+        digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
+        found: Key | None = None
+        for stored, key in self._found_by.get(digest[:_INDEXED], {}).items():
             if hmac.compare_digest(stored, digest):
-                found = app
+                found = key
         return found
-
-
-def presented_key(authorization: str | None, x_api_key: str | None) -> str | None:
-    """The key of ``Authorization: Bearer <key>`` or ``X-API-Key: <key>``; None when there is none, or when both are there
-    and differ."""
-    bearer: str | None = None
-    if authorization is not None:
-        scheme, _, rest = authorization.partition(" ")
-        bearer = rest.strip() if scheme.lower() == "bearer" else None
-    if bearer and x_api_key and bearer != x_api_key:
-        return None
-    return bearer or x_api_key or None

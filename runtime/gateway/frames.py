@@ -45,11 +45,41 @@ class ChannelBroken(Exception):
 
 
 @frozen
+class Key:
+    """An API key of the directory, by the SHA-256 of it. ``expires``: Unix seconds, 0 for never."""
+
+    sha256: bytes
+    app: str
+    scope: str
+    expires: int
+    revoked: bool
+
+
+@frozen
+class Issuer:
+    """Whose JSON Web Tokens are believed: of one algorithm, under one key, for one audience. ``key``: of HS256 the secret, of EdDSA the public
+    key in PEM. The claims say which application and which scope a token carries."""
+
+    algorithm: str
+    key: bytes = field(repr=False)
+    audience: str
+    application_claim: str
+    scope_claim: str
+
+
+@frozen
 class WorkerConfig:
     """First frame of every channel. Times in seconds, sizes in bytes."""
 
     keys: Mapping[str, str] = field(repr=False)
     """SHA-256 of each API key, in hex → the application that it carries (R36)."""
+    scopes: Mapping[str, str] = field(factory=dict[str, str], repr=False)
+    """The scope of those of these keys that have less than all."""
+    issuers: tuple[Issuer, ...] = ()
+    requests_per_second: int = 0
+    """Of one key, in this worker; 0: as many as there are. A second's worth may come at once."""
+    concurrent_requests: int = 0
+    """The same of those at one time."""
     worker: int = 0
     """This worker's number; the host fills it in, and never uses one twice."""
     query_timeout_s: float = 30.0
@@ -152,6 +182,15 @@ class Believe:
 
 
 @frozen
+class Keys:
+    """These API keys are new, or have changed. A worker that has joined is told of all, in parts, the last of which is empty. ``complete``: the
+    node lacks none that others know, so that a key which the worker was never told of is none (R36, F87)."""
+
+    keys: tuple[Key, ...]
+    complete: bool
+
+
+@frozen
 class Names:
     """Ends a :class:`ListNames`."""
 
@@ -225,7 +264,7 @@ class Used:
     in_flight: int
 
 
-ToWorker = WorkerConfig | Lease | Door | Forget | Answer | Routed | Believe | Names
+ToWorker = WorkerConfig | Lease | Door | Forget | Answer | Routed | Believe | Names | Keys
 FromWorker = WorkerJoined | WorkerLeft | Ask | ListNames | DoorAck | Used
 
 _KINDS: Final[tuple[type, ...]] = (
@@ -237,6 +276,7 @@ _KINDS: Final[tuple[type, ...]] = (
     Routed,
     Believe,
     Names,
+    Keys,
     WorkerJoined,
     Alive,
     Ask,
@@ -256,6 +296,16 @@ def _shape(cls: type) -> tuple[tuple[str, type | tuple[type, ...]], ...]:
     )
 
 
+_PARTS: Final[dict[tuple[type, str], type]] = {
+    (WorkerConfig, "issuers"): Issuer,
+    (Routed, "hops"): Hop,
+    (Keys, "keys"): Key,
+}
+"""Fields that hold values of a class."""
+_PART_CLASSES: Final = (Issuer, Hop, Key)
+_PART_KINDS: Final[dict[type, list[type]]] = {
+    part: [get_type_hints(part)[a.name] for a in fields(part)] for part in _PARTS.values()
+}
 _SHAPES: Final = tuple(_shape(cls) for cls in _KINDS)
 
 
@@ -267,7 +317,7 @@ def encode(frame: ToWorker | FromWorker | Alive) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [astuple(one) if isinstance(one, Hop) else one for one in cast("tuple[Any, ...]", value)]
+        return [astuple(one) if isinstance(one, _PART_CLASSES) else one for one in cast("tuple[Any, ...]", value)]
     return dict(cast("Mapping[str, str]", value)) if isinstance(value, Mapping) else value
 
 
@@ -291,15 +341,14 @@ def decode(payload: bytes) -> Any:
         if not isinstance(values[i], wanted):
             raise ChannelBroken(f"{kind.__name__}.{name} of another type")
         if wanted is list:
-            values[i] = tuple(values[i])
-    if kind is Routed:
-        values[-1] = tuple(map(_hop, values[-1]))
+            part = _PARTS.get((kind, name))
+            values[i] = tuple(values[i]) if part is None else tuple(_part(part, one) for one in values[i])
     return kind(*values)
 
 
-def _hop(parts: Any) -> Hop:
-    match parts:
-        case [str(peer), str(gateway), bytes(fingerprint)]:
-            return Hop(peer, gateway, fingerprint)
-        case _:
-            raise ChannelBroken("a Hop of another shape")
+def _part(kind: Any, given: Any) -> Any:
+    kinds = _PART_KINDS[kind]
+    parts = cast("list[Any]", given) if isinstance(given, list) else []
+    if len(parts) != len(kinds) or not all(map(isinstance, parts, kinds)):
+        raise ChannelBroken(f"a {kind.__name__} of another shape")
+    return kind(*parts)

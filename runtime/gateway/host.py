@@ -38,6 +38,8 @@ from runtime.gateway.frames import (
     Forget,
     FromWorker,
     Hop,
+    Key,
+    Keys,
     Lease,
     ListNames,
     Names,
@@ -163,6 +165,10 @@ class GatewayHost:
     def believe(self, worker: int | None, fingerprints: tuple[bytes, ...]) -> None:
         """Tell one worker, or all, whose queries to take."""
         self._tell(worker, Believe(fingerprints))
+
+    def keys(self, worker: int | None, keys: tuple[Key, ...], *, complete: bool) -> None:
+        """Tell one worker, or all, of API keys."""
+        self._tell(worker, Keys(keys, complete))
 
     def names(self, request: Request, names: list[str]) -> None:
         """End a ListNames."""

@@ -21,7 +21,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "sql-error": (400, "SQLite refused the statement"),
     "sql-refused": (400, "The statement is not allowed here"),
     "wrong-endpoint": (400, "Reads go to query, writes to exec"),
-    "unauthorized": (401, "A valid API key is needed"),
+    "unauthorized": (401, "A valid API key or token is needed"),
     "forbidden": (403, "The key does not allow this"),
     "not-found": (404, "There is no such resource"),
     "method-not-allowed": (405, "The resource does not know this method"),
@@ -37,6 +37,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "too-many-rows": (422, "The result has too many rows"),
     "result-too-large": (422, "The result is too large"),
     "value-not-exact": (422, "The result holds a value that could not be told exactly"),
+    "rate-limited": (429, "The key has made too many requests"),
     "internal-error": (500, "The gateway failed"),
     "storage-failed": (500, "The database's storage failed"),
     # The database, now.
@@ -55,6 +56,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "create-timeout": (504, "The database was not created in time"),
     # From the node: an operator's command.
     "not-retired": (409, "The node is not retired"),
+    "key-refused": (409, "The API key is neither created nor revoked"),
     "wake-timeout": (504, "The database did not open in time"),
 }
 

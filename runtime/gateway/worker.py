@@ -25,7 +25,9 @@ from uvicorn.config import Config
 from uvicorn.server import Server, ServerState
 
 from runtime.gateway import tls, vetting
+from runtime.gateway.allowances import Allowances
 from runtime.gateway.app import Gateway
+from runtime.gateway.callers import Callers
 from runtime.gateway.channel import FrameReader, pack
 from runtime.gateway.doors import REPORT_S, Doors
 from runtime.gateway.forwarding import Forwarding
@@ -37,6 +39,7 @@ from runtime.gateway.frames import (
     Door,
     Forget,
     FromWorker,
+    Keys,
     Lease,
     Names,
     Routed,
@@ -121,6 +124,7 @@ class Worker:
         self._channel = _Channel(self)
         self._doors: Doors | None = None
         self._waiting: Waiting | None = None
+        self._callers: Callers | None = None
         self._upstream: Upstream | None = None
         self._hops: Hops | None = None
         self._member_port: MemberPort | None = None
@@ -145,7 +149,9 @@ class Worker:
         forwarding = Forwarding(config, hops)
         queries = Queries(config, doors, self._waiting, self._upstream, routes, forwarding)
         exports = Exports(config, doors, queries, self._upstream, forwarding)
-        gateway = Gateway(config, doors, self._waiting, queries, exports, self._log)
+        self._callers = Callers(config, time.time)
+        allowances = Allowances(config.requests_per_second, config.concurrent_requests, time.monotonic)
+        gateway = Gateway(config, doors, self._waiting, queries, exports, self._callers, allowances, self._log)
         serving = asyncio.Event()
         self._server = server = _Server(_uvicorn(gateway, config), serving, self._second(gateway, config))
         loop.add_signal_handler(signal.SIGTERM, self.end, config.drain_s)
@@ -187,8 +193,8 @@ class Worker:
             if not self._configured.done():
                 self._configured.set_result(frame)
             return
-        doors, waiting = self._doors, self._waiting
-        if doors is None or waiting is None:  # leases may come before we are ready
+        doors, waiting, callers = self._doors, self._waiting, self._callers
+        if doors is None or waiting is None or callers is None:  # leases may come before we are ready
             return
         doors.renew()
         match frame:
@@ -207,6 +213,8 @@ class Worker:
                 waiting.routed(frame)
             case Believe():
                 self._believe(frame.fingerprints)
+            case Keys():
+                callers.told(frame)
             case Names():
                 waiting.listed(frame)
             case _:

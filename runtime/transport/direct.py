@@ -12,11 +12,11 @@ import structlog
 import trio
 
 from protocol import codec, limits
+from runtime.rates import Rates
 from runtime.transport import bounds
 from runtime.transport.framing import Frames, FrameTooLong, framed
 from runtime.transport.hearing import Hearing
 from runtime.transport.outbox import Outbox
-from runtime.transport.rates import Rates
 
 PROTOCOL: Final = "/torpor/direct/1"
 
@@ -33,7 +33,7 @@ class Direct:
         self._hearing: Final = hearing
         self._open: Final = open_stream
         self._hung: Final = hung
-        self._rates = Rates(bounds.DIRECT_RATE, bounds.DIRECT_BURST)
+        self._rates: Final = Rates[str](bounds.DIRECT_RATE, bounds.DIRECT_BURST, bounds.PEERS)
         self._inbound: dict[str, Any] = {}
 
     async def on_stream(self, sender: str, stream: Any) -> None:

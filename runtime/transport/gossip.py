@@ -22,9 +22,9 @@ from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.pubsub.validators import signature_validator
 
 from protocol import codec, limits
+from runtime.rates import Rates
 from runtime.transport import bounds
 from runtime.transport.hearing import Hearing
-from runtime.transport.rates import Rates
 
 TOPIC: Final = "torpor/1"
 PROTOCOL: Final = TProtocol("/meshsub/1.1.0")
@@ -81,9 +81,9 @@ class Gossip(libp2p_pubsub.Pubsub):
         # The default is the time in seconds: after a burst and a restart, 300 of 300 new messages passed for duplicates.
         self.counter = time.time_ns()
         self._hearing = hearing
-        self._forwarders = Rates(bounds.FORWARDER_RATE, bounds.FORWARDER_BURST)
-        self._authors = Rates(bounds.AUTHOR_RATE, bounds.AUTHOR_BURST)
-        self._unknown = Rates(bounds.STRANGER_RATE, bounds.STRANGER_BURST)
+        self._forwarders = Rates[str](bounds.FORWARDER_RATE, bounds.FORWARDER_BURST, bounds.PEERS)
+        self._authors = Rates[str](bounds.AUTHOR_RATE, bounds.AUTHOR_BURST, bounds.PEERS)
+        self._unknown = Rates[str](bounds.STRANGER_RATE, bounds.STRANGER_BURST, bounds.PEERS)
 
     def _is_subscribed_to_msg(self, msg: rpc_pb2.Message) -> bool:
         # Asked before a task is made for the message: one frame may hold thousands that are no messages at all.

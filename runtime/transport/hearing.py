@@ -13,8 +13,8 @@ import trio
 
 from protocol.inputs import Input, PeerConnected, Received
 from protocol.messages import Heartbeat, Message
+from runtime.transport.bans import Bans
 from runtime.transport.book import AddressBook
-from runtime.transport.rates import Bans
 
 log = structlog.stdlib.get_logger("transport")
 

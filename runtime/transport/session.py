@@ -20,6 +20,7 @@ from multiaddr import Multiaddr
 
 from protocol import codec
 from runtime.identity import Identity
+from runtime.rates import Rates
 from runtime.transport import asking, bounds, direct
 from runtime.transport.addresses import ListenTaken, PeerAddress
 from runtime.transport.admission import Places
@@ -29,7 +30,6 @@ from runtime.transport.gossip import TOPIC, Gossip, router
 from runtime.transport.hearing import Hearing
 from runtime.transport.host import Host
 from runtime.transport.outbox import Outbox
-from runtime.transport.rates import Rates
 
 log = structlog.stdlib.get_logger("transport")
 
@@ -157,7 +157,7 @@ class Session:
     # Standing tasks.
 
     async def _publish(self, gossip: Gossip) -> None:
-        own = Rates(bounds.AUTHOR_RATE, bounds.OWN_BURST)
+        own = Rates[str](bounds.AUTHOR_RATE, bounds.OWN_BURST, 1)
         while True:
             message = await self._broadcasts.get()
             wait = own.owed(self._identity.peer, trio.current_time())

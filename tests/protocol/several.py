@@ -85,6 +85,10 @@ class Several:
         self.answers: dict[int, fx.Answer | fx.Route] = {}
         self.believed: dict[str, tuple[bytes, ...]] = {}
         """Peer → the certificates that its gateway worker was last told."""
+        self.keys: dict[str, dict[str, bool]] = {}
+        """Peer → id of each API key that its gateway worker was told of → whether it is good."""
+        self.complete: dict[str, bool] = {}
+        """Peer → whether its worker may take these for all there are."""
         self.requests = 0
         self.log: list[tuple[int, str, Any]] = []
         self.broadcasts = 0
@@ -136,6 +140,7 @@ class Several:
         )
         if peer == self.founder:
             self.founder = ""  # a cluster is founded once
+        self.keys[peer] = {}
         self.step(peer, ip.WorkerJoined, worker=1)
 
     def crash(self, peer: str) -> None:
@@ -252,6 +257,9 @@ class Several:
                 self.later(0, lambda: self.crash(peer))
             case fx.Believe():
                 self.believed[peer] = action.fingerprints
+            case fx.Keys():
+                self.keys.setdefault(peer, {}).update({key.id: not key.revoked for key in action.keys})
+                self.complete[peer] = action.complete
             case _:
                 pass
 
@@ -322,9 +330,15 @@ class Several:
 
     def retire(self, peer: str, whom: str) -> fx.Answer:
         """The operator's command on ``peer``."""
+        return self.command(peer, ip.Retire, peer=whom)
+
+    def command(self, peer: str, kind: Callable[..., Any], /, **fields: Any) -> fx.Answer:
+        """An operator's word to ``peer``, and the answer."""
         self.requests += 1
-        self.step(peer, ip.Retire, request=-self.requests, peer=whom)
-        return self.answers[-self.requests]
+        self.step(peer, kind, request=-self.requests, **fields)
+        answer = self.answers[-self.requests]
+        assert isinstance(answer, fx.Answer)
+        return answer
 
     def state(self, peer: str) -> State:
         node = self.machines[peer].node

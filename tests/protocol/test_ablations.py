@@ -18,6 +18,7 @@ from sim.play import play
 from sim.safeguards import BENEATH, SAFEGUARDS, Safeguard, without
 from tests.protocol import (
     test_directory,
+    test_keys,
     test_lifecycle,
     test_names,
     test_promises,
@@ -68,6 +69,12 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_lifecycle.test_P11_birth_promise_and_record_are_durable_before_the_founder_starts
     ),
     "P12 an unacknowledged birth is resumed": (test_lifecycle.test_P12_an_unacknowledged_birth_is_dropped_at_boot),
+    "P23 what was told last of a key counts": test_keys.test_P23_a_revocation_never_comes_undone,
+    "P23 a key is not durable": test_keys.test_P23_keys_outlive_their_process,
+    "F87 a revocation whose news was lost is never told again": (
+        test_keys.test_F87_a_revocation_whose_news_was_lost_is_known_after_the_next_heartbeat
+    ),
+    "F87 a worker that joins is told of no keys": test_keys.test_F87_a_worker_that_joins_is_told_of_every_key,
     "P20 the context is forgotten": (test_directory.test_F26_F31_what_was_dropped_never_comes_back),
     "P10 who gives way does not say which attempt to beat": story("outbid_creation"),
     "P13 a replica that cannot serve when its birth is finished waits for ever": story("born_without_quorum"),

@@ -16,7 +16,20 @@ from hypothesis import strategies as st
 
 from protocol import codec, limits
 from protocol.messages import WakeIntent
+from protocol.records import ApiKey, Scope
 
+API_KEYS = st.builds(
+    ApiKey,
+    st.from_regex(r"[0-9a-f]{8}", fullmatch=True),
+    st.binary(min_size=32, max_size=32),
+    st.from_regex(r"[a-z0-9]{1,9}", fullmatch=True),
+    st.sampled_from(get_args(Scope)),
+    st.integers(0, 2**63 - 1),
+    st.text(st.characters(categories=["L", "N"]), max_size=20),
+    st.text(max_size=20),
+    st.booleans(),
+)
+"""What is no key is refused (``tests/protocol/test_keys.py``)."""
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 
 
@@ -30,6 +43,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(values, arguments))
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
+    if hint is ApiKey:
+        return API_KEYS
     if attrs.has(hint) or hasattr(hint, "_fields"):
         parts = [values(part) for _name, part in codec.shape(hint)]
         return st.tuples(*parts).map(lambda drawn: hint(*drawn))
@@ -130,7 +145,7 @@ class Grammar:
             return False
         if len(entries) == 1 and entries[0].startswith("* "):
             return all(self.matches(item, entries[0][2:]) for item in value)
-        kinds = [re.sub(r"^[a-z-]+: ", "", entry) for entry in entries]
+        kinds = [re.sub(r"^[a-z0-9-]+: ", "", entry) for entry in entries]
         return len(value) == len(kinds) and all(map(self.matches, value, kinds))
 
     @staticmethod

@@ -28,6 +28,7 @@ from runtime.gateway.frames import (
     DoorAck,
     FromWorker,
     Hop,
+    Key,
     ListNames,
     Problem,
     WorkerConfig,
@@ -117,6 +118,8 @@ class Keeper:
     hops: dict[tuple[str, str], list[tuple[Hop, ...]]] = field(factory=dict)
     refuse: Problem | None = None
     silent: bool = False
+    directory: tuple[Key, ...] = ()
+    """API keys that a worker is told when it joins."""
     frames: list[FromWorker] = field(factory=list)
     generation: int = 0
     _changed: trio.Event = field(factory=trio.Event)
@@ -129,6 +132,8 @@ class Keeper:
         self._changed = trio.Event()
         if isinstance(frame, Ask) and not self.silent:
             self.reply(frame)
+        if isinstance(frame, WorkerJoined):
+            self.host.keys(frame.worker, self.directory, complete=True)
         if isinstance(frame, ListNames):
             self.host.names(frame.request, [name for app, name in self.urls if app == frame.app])
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from runtime.gateway import frames, problems
-from runtime.gateway.auth import KeyRing, digest_of, new_key, presented_key
+from runtime.gateway.auth import KeyRing, digest_of, id_of, new_key
 from runtime.gateway.channel import FRAME_BYTES, FrameReader, pack
 from runtime.gateway.frames import ChannelBroken, decode, encode, request_of, worker_of
 
@@ -20,7 +20,20 @@ TEXTS = st.text(max_size=20)
 REQUESTS = st.builds(request_of, NUMBERS, NUMBERS)
 ANY_FRAME = st.one_of(
     st.just(frames.Lease()),
-    st.builds(frames.WorkerConfig, st.dictionaries(TEXTS, TEXTS, max_size=3), NUMBERS),
+    st.builds(
+        frames.WorkerConfig,
+        st.dictionaries(TEXTS, TEXTS, max_size=3),
+        st.dictionaries(TEXTS, TEXTS, max_size=3),
+        st.lists(st.builds(frames.Issuer, TEXTS, st.binary(max_size=9), TEXTS, TEXTS, TEXTS), max_size=2).map(tuple),
+        NUMBERS,
+    ),
+    st.builds(
+        frames.Keys,
+        st.lists(st.builds(frames.Key, st.binary(max_size=32), TEXTS, TEXTS, NUMBERS, st.booleans()), max_size=3).map(
+            tuple
+        ),
+        st.booleans(),
+    ),
     st.builds(frames.Door, TEXTS, TEXTS, TEXTS, NUMBERS, st.booleans(), TEXTS),
     st.builds(frames.Forget, TEXTS),
     st.builds(frames.Answer, REQUESTS, TEXTS, TEXTS),
@@ -91,28 +104,32 @@ def test_R36_a_key_is_found_by_its_digest_alone_and_carries_its_application() ->
     assert digest == digest_of(key)
     assert key not in repr(frames.WorkerConfig({digest: "app"})), "nor its digest in a log"
     assert digest not in repr(frames.WorkerConfig({digest: "app"}))
-    ring = KeyRing({digest: "app"})
-    assert ring.application_of(key) == "app"
+    ring = KeyRing({digest: "app"}, {})
+    found = ring.find(key)
+    assert found is not None
+    assert (found.app, found.scope) == ("app", "admin")
     for wrong in (other, digest, key[:-1], key + "x", "", "torpor_", key.upper(), key + "é"):
-        assert ring.application_of(wrong) is None
+        assert ring.find(wrong) is None
+    assert id_of(key) == key[7:15]
+    assert [id_of(text) for text in (digest, "", "torpor_", key.upper(), key + "é", "x" + key)] == [None] * 6
 
 
 def test_R36_a_digest_that_shares_the_index_is_no_match() -> None:
     key, digest = new_key()
     neighbour = digest[:8] + "0" * 56
-    assert KeyRing({neighbour: "theirs"}).application_of(key) is None
-    assert KeyRing({neighbour: "theirs", digest: "ours"}).application_of(key) == "ours"
+    assert KeyRing({neighbour: "theirs"}, {}).find(key) is None
+    ring = KeyRing({neighbour: "theirs", digest: "ours"}, {digest: "read"})
+    assert ring.find(key) == frames.Key(bytes.fromhex(digest), "ours", "read", 0, False)
 
 
-def test_R36_where_a_key_may_stand() -> None:
-    assert presented_key("Bearer k", None) == "k"
-    assert presented_key("bearer  k ", None) == "k"
-    assert presented_key(None, "k") == "k"
-    assert presented_key("Bearer k", "k") == "k"
-    assert presented_key("Basic k", None) is None
-    assert presented_key("Bearer ", None) is None
-    assert presented_key(None, None) is None
-    assert presented_key("Bearer a", "b") is None, "two callers in one request"
+def test_F87_what_the_directory_says_of_a_key_counts() -> None:
+    key, digest = new_key()
+    ring = KeyRing({}, {})
+    ring.put([frames.Key(bytes.fromhex(digest), "app", "write", 0, False)])
+    ring.put([frames.Key(bytes.fromhex(digest), "app", "write", 0, True)])
+    found = ring.find(key)
+    assert found is not None
+    assert found.revoked
 
 
 @pytest.mark.parametrize("kind", sorted(problems.TYPES))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import settings, settings_file, settings_page
-from runtime.settings import Address, ApiKey, Settings, SettingsError, load
+from runtime.settings import Address, ApiKey, JwtIssuer, Settings, SettingsError, load
 from runtime.settings_kinds import Unfit, duration, size, written_duration, written_size
 
 ROOT = Path(__file__).parent.parent.parent
@@ -118,7 +118,7 @@ WRONG = [
     ("gateway:\n  max_body: 100", 2, "gateway.max_body", "100 is not a size (write 64KiB, 1MiB or 4096B)"),
     ("gateway:\n  max_body: 1TiB", 2, "gateway.max_body", "is not a size"),
     ("gateway:\n  max_body: 1B", 2, "gateway.max_body", "not between 1KiB and 64MiB"),
-    ("security:\n  api_keys:\n    - application: shop", 3, "security.api_keys", "exactly the two entries"),
+    ("security:\n  api_keys:\n    - application: shop", 3, "security.api_keys", "exactly the entries"),
     (
         f'security:\n  api_keys:\n    - application: "../etc"\n      sha256: "{DIGEST}"',
         3,
@@ -129,7 +129,7 @@ WRONG = [
         f'security:\n  api_keys:\n    - application: a\n      sha256: "{DIGEST}"\n    - application: b\n      sha256: "{DIGEST}"',
         2,
         "security.api_keys",
-        "one key stands there for two applications",
+        "one key stands there twice",
     ),
 ]
 
@@ -277,6 +277,35 @@ def test_R36_a_key_written_in_place_of_its_digest_is_not_repeated(tmp_path: Path
     assert "secret" not in str(caught.value)
 
 
+def test_R36_keys_and_issuers_of_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text(
+        "security:\n"
+        f'  api_keys: [{{application: shop, sha256: "{DIGEST}", scope: read}}]\n'
+        "  jwt:\n"
+        "  - {algorithm: EdDSA, key_file: /etc/tokens.pub, audience: torpor, scope_claim: may}\n"
+    )
+    security = load(path).security
+    assert security.api_keys == (ApiKey("shop", DIGEST, "read"),)
+    assert security.jwt == (JwtIssuer("EdDSA", Path("/etc/tokens.pub"), "torpor", "app", "may"),)
+    for wrong, why in (
+        ("api_keys: [{application: shop, sha256: X, scope: all}]", '"all" is none of read, write, admin'),
+        (
+            "api_keys: [{application: shop}]",
+            "an API key has exactly the entries application, sha256; scope may be there",
+        ),
+        ("jwt: [{algorithm: none, key_file: k, audience: a}]", '"none" is none of EdDSA, HS256'),
+        ("jwt: [{algorithm: RS256, key_file: k, audience: a}]", '"RS256" is none of EdDSA, HS256'),
+        ("jwt: [{algorithm: HS256, key_file: k}]", "an issuer of tokens has exactly the entries"),
+        ("jwt: [{algorithm: HS256, secret: k, audience: a}]", "an issuer of tokens has exactly the entries"),
+        ('jwt: [{algorithm: HS256, key_file: k, audience: ""}]', "is not the audience that tokens must name"),
+    ):
+        path.write_text("security:\n  " + wrong.replace("X", f'"{DIGEST}"') + "\n")
+        with pytest.raises(SettingsError) as caught:
+            load(path)
+        assert why in str(caught.value), str(caught.value)
+
+
 def test_R13_overrides_come_after_the_file_and_are_checked_alike(tmp_path: Path) -> None:
     path = tmp_path / "node.yaml"
     path.write_text("database:\n  replication_factor: 5\n  port_range_http_end: 5200\n")
@@ -289,6 +318,7 @@ def test_R13_overrides_come_after_the_file_and_are_checked_alike(tmp_path: Path)
     )
     keys = load(path, [f'security.api_keys=[{{application: shop, sha256: "{DIGEST}"}}]']).security.api_keys
     assert keys == (ApiKey("shop", DIGEST),)
+    assert keys[0].scope == "admin"
     for text, message in (
         ("database.replication_factor=none", '--set: database.replication_factor: "none" is not a whole number'),
         (

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import trio
 
+from runtime.rates import Rates
 from runtime.transport import bounds
 from runtime.transport.addresses import ListenTaken, PeerAddress, advertised, advertised_host, dialable, parse, settle
 from runtime.transport.admission import Pending, Places, Refused
+from runtime.transport.bans import Bans
 from runtime.transport.book import AddressBook
 from runtime.transport.framing import HEAD, Frames, FrameTooLong, framed
 from runtime.transport.outbox import Outbox
-from runtime.transport.rates import Bans, Rates
 from tests.runtime.transport_world import beat
 
 ME = "12D3KooW" + "m" * 44
@@ -23,7 +24,7 @@ OTHER = "12D3KooW" + "q" * 44
 
 
 def test_F92_a_bucket_gives_its_burst_then_its_rate_and_each_peer_has_its_own() -> None:
-    rates = Rates(10.0, 5.0)
+    rates = Rates[str](10.0, 5.0, bounds.PEERS)
     assert [rates.take("a", 0.0) for _ in range(6)] == [True] * 5 + [False]
     assert rates.take("b", 0.0)
     assert rates.take("a", 0.1)
