@@ -40,7 +40,7 @@ async def test_every_endpoint_is_described_with_its_problems() -> None:
             kinds = [kind.removeprefix(problems.PREFIX) for kind in schema["allOf"][1]["properties"]["type"]["enum"]]
             assert {problems.Refusal(kind).status for kind in kinds} == {int(status)}
             told |= set(kinds)
-    assert problems.TYPES - told == {"not-found", "method-not-allowed", "not-retired"}, (
+    assert problems.TYPES - told == {"not-found", "method-not-allowed", "not-retired", "key-refused"}, (
         "beside these, each is said somewhere"
     )
     names = {
