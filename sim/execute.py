@@ -188,6 +188,18 @@ class Executor:
             if action.worker in (None, worker.number):
                 worker.hear(worker.told_believe, self._arrival(worker), action.fingerprints)
 
+    def sealed_copy(self, action: effects.SealedCopy) -> None:
+        worker = self.workers.get(action.worker)
+        if worker is None:
+            return
+        worker.hear(worker.told_sealed, self._arrival(worker), action)
+        if action.incarnation and not action.open:
+            self._schedule.after(timings.REVOKE, self._revoked, worker, action)
+
+    def _revoked(self, worker: Worker, copy: effects.SealedCopy) -> None:
+        if self._node.alive and worker.alive and not worker.copies.closed(copy):
+            worker.die()
+
     def _asker(self, request: int) -> int:
         """The worker that made a request, which is answered now."""
         asked = self.asks.pop(request, None)
@@ -216,4 +228,5 @@ CARRY_OUT: Final[dict[type, Callable[[Executor, Any], None]]] = {
     effects.Halt: Executor.halt,
     effects.Route: Executor.route,
     effects.Believe: Executor.believe,
+    effects.SealedCopy: Executor.sealed_copy,
 }

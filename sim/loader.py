@@ -237,6 +237,7 @@ def _traffic(node: yaml.Node) -> Traffic:
             "strong": _flag,
             "takes": _duration,
             "direct": _flag,
+            "max_stale": _duration,
         },
     )
     for key in ("database", "at"):
@@ -277,6 +278,7 @@ _EXPECT: Final[dict[str, tuple[str, Parse]]] = {
     "processes": ("times", _number),
     "starts": ("times", _number),
     "between": ("text", _text),
+    "stale": ("times", _number),
 }
 
 
