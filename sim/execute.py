@@ -194,7 +194,7 @@ class Executor:
             return
         worker.hear(worker.told_sealed, self._arrival(worker), action)
         if action.incarnation and not action.open:
-            self._schedule.after(timings.REVOKE, self._revoked, worker, action)
+            self._schedule.after(between(self._chance, timings.REVOKE), self._revoked, worker, action)
 
     def _revoked(self, worker: Worker, copy: effects.SealedCopy) -> None:
         if self._node.alive and worker.alive and not worker.copies.closed(copy):

@@ -58,7 +58,7 @@ INTERRUPT: Final[Range] = (50, 3 * MILLISECOND)
 """Such a read is told to end until its connection is closed."""
 SEALED_PATIENCE: Final = 500 * MILLISECOND
 """A worker waits so long for its node to say whether there is a copy to read."""
-REVOKE: Final = 1 * SECOND
+REVOKE: Final[Range] = (1 * SECOND, 2 * SECOND)
 """A worker that has not closed a copy by then is killed by its node: a start waits for it."""
 QUERY_TIMEOUT: Final = 30 * SECOND
 """R37."""

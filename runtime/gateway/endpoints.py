@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -16,6 +17,7 @@ import orjson
 from attrs import frozen
 
 from protocol.ids import DatabaseName, InvalidName
+from runtime import durations
 from runtime.gateway import bodies, transactions, vetting
 from runtime.gateway.arguments import Bound, bind
 from runtime.gateway.calls import Call
@@ -84,7 +86,10 @@ class Endpoints:
         if isinstance(verdict, Write):
             raise Refusal("wrong-endpoint", "this statement writes: send it to /v1/database/exec")
         statement = bind(verdict.sql, body.args, self.config.parameters)
-        return await self._read(call, name, ReadOne(statement, self.config.rows, body.consistency, _form(body)))
+        question = ReadOne(statement, self.config.rows, body.consistency, _form(body))
+        if (age := _max_stale_s(body)) and (answer := await self.queries.read_sealed(call, name, question, age)):
+            return answer
+        return await self._read(call, name, question)
 
     async def exec(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Exec)
@@ -161,6 +166,17 @@ class Endpoints:
         if isinstance(verdict, Refused):
             raise Refusal("sql-error" if verdict.syntax else "sql-refused", verdict.reason)
         return verdict
+
+
+def _max_stale_s(body: bodies.Query) -> float:
+    """How old an answer may be while the database sleeps, in seconds. Raises :class:`Refusal`."""
+    given = body.max_stale
+    age = 0.0 if given is None else durations.seconds(given) if isinstance(given, str) else float(given)
+    if age is None or not 0 <= age < math.inf:
+        raise Refusal("bad-request", "max_stale must be a number of seconds, or a duration as 30s, 5m or 1h")
+    if age and body.consistency == "strong":
+        raise Refusal("bad-request", "consistency strong accepts no old answer: leave max_stale out")
+    return age
 
 
 def _form(body: bodies.Query | bodies.Exec | bodies.Transaction) -> Form:

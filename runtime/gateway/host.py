@@ -2,7 +2,7 @@
 
 - A worker has left only when its process was reaped: until then it may still hold a door open (P30).
 - A worker that does not read its channel (stopped, stuck, or flooded) is killed: the votes of every database wait for its
-  acknowledgements (F56).
+  acknowledgements (F56), and a start for the end of its readers (P34).
 - Numbers of workers are never used twice within a process, so no late frame speaks for a successor.
 - Nothing is left behind: whatever ends :meth:`GatewayHost.run`, its workers get SIGTERM, a deadline, SIGKILL, and are reaped.
 
@@ -42,8 +42,11 @@ from runtime.gateway.frames import (
     ListNames,
     Names,
     Problem,
+    ReadSealed,
     Request,
     Routed,
+    SealedAck,
+    SealedCopy,
     ToWorker,
     Used,
     WorkerConfig,
@@ -60,6 +63,8 @@ STARTUP_S: Final = 30.0
 """A worker that does not serve after so long is killed."""
 SILENCE_S: Final = 10.0
 """A serving worker that answers no lease for so long is killed."""
+REVOKE_S: Final = 1.0
+"""A worker that has not closed a sealed copy after so long is killed: a start waits for it."""
 KILL_MARGIN_S: Final = 1.0
 """After a worker's own drain."""
 PORT_RETRY_S: Final = 2.0
@@ -84,6 +89,8 @@ class _Worker:
     pending: trio.MemoryReceiveChannel[bytes]
     heard: float
     joined: bool = False
+    closing: dict[str, tuple[int, float]] = field(factory=dict[str, tuple[int, float]])
+    """Incarnation → the generation under which its sealed copy was closed, and when; until it has no reader any more."""
 
 
 @define(eq=False)
@@ -163,6 +170,13 @@ class GatewayHost:
     def believe(self, worker: int | None, fingerprints: tuple[bytes, ...]) -> None:
         """Tell one worker, or all, whose queries to take."""
         self._tell(worker, Believe(fingerprints))
+
+    def sealed_copy(self, worker: int, copy: SealedCopy) -> None:
+        """Tell one worker of a sealed copy. → SealedAck when that closes it."""
+        told = self._running.get(worker)
+        if told is not None and copy.incarnation and not copy.open:
+            told.closing[copy.incarnation] = (copy.generation, trio.current_time())
+        self._tell(worker, copy)
 
     def names(self, request: Request, names: list[str]) -> None:
         """End a ListNames."""
@@ -253,13 +267,16 @@ class GatewayHost:
             worker.process.kill()
 
     def _hear(self, worker: _Worker, frame: Any) -> None:
-        if not isinstance(frame, Alive | WorkerJoined | Ask | ListNames | DoorAck | Used):
+        if not isinstance(frame, Alive | WorkerJoined | Ask | ListNames | ReadSealed | SealedAck | DoorAck | Used):
             raise ChannelBroken(f"a {type(frame).__name__} goes the other way")
         if frame.worker != worker.number:
             raise ChannelBroken("it speaks for another worker")
         worker.heard = trio.current_time()
         if isinstance(frame, Alive):
             return
+        if isinstance(frame, SealedAck) and not frame.in_flight:
+            if worker.closing.get(frame.incarnation, (frame.generation + 1, 0.0))[0] <= frame.generation:
+                del worker.closing[frame.incarnation]
         if isinstance(frame, WorkerJoined):
             worker.joined = True
             log.debug("gateway worker serves", worker=worker.number, pid=worker.process.pid)
@@ -273,6 +290,9 @@ class GatewayHost:
             silent = trio.current_time() - worker.heard
             if silent > (SILENCE_S if worker.joined else STARTUP_S):
                 log.warning("gateway worker killed", worker=worker.number, because=f"silent for {silent:.1f} s")
+                worker.process.kill()
+            if any(trio.current_time() - since > REVOKE_S for _, since in worker.closing.values()):
+                log.warning("gateway worker killed", worker=worker.number, because="a start waits for its readers")
                 worker.process.kill()
 
 

@@ -40,6 +40,7 @@ from runtime.gateway.frames import (
     Lease,
     Names,
     Routed,
+    SealedCopy,
     WorkerConfig,
     WorkerJoined,
 )
@@ -47,6 +48,7 @@ from runtime.gateway.hops import Hops, Routes
 from runtime.gateway.log import Log
 from runtime.gateway.member_port import MemberPort
 from runtime.gateway.queries import Queries
+from runtime.gateway.sealed import Copies
 from runtime.gateway.upstream import Upstream
 from runtime.gateway.waiting import Waiting
 
@@ -120,6 +122,7 @@ class Worker:
         self._channel = _Channel(self)
         self._doors: Doors | None = None
         self._waiting: Waiting | None = None
+        self._copies: Copies | None = None
         self._upstream: Upstream | None = None
         self._hops: Hops | None = None
         self._member_port: MemberPort | None = None
@@ -138,10 +141,11 @@ class Worker:
         self._doors = doors = Doors(config.worker, config.lease_s, self._channel.send, time.monotonic)
         routes = Routes(time.monotonic)
         self._waiting = Waiting(config, doors, routes, self._channel.send)
+        self._copies = copies = Copies(config, doors, self._channel.send)
         self._upstream = Upstream(config.connections)
         context = tls.client(config.identity, config.authority) if config.identity else None
         self._hops = hops = Hops(context, config.connections, time.monotonic)
-        queries = Queries(config, doors, self._waiting, self._upstream, routes, Forwarding(config, hops))
+        queries = Queries(config, doors, self._waiting, self._upstream, routes, Forwarding(config, hops), copies)
         gateway = Gateway(config, doors, self._waiting, queries, self._log)
         serving = asyncio.Event()
         self._server = server = _Server(_uvicorn(gateway, config), serving, self._second(gateway, config))
@@ -155,6 +159,7 @@ class Worker:
             await server.serve([self._listener])
             for helper in helpers:
                 helper.cancel()
+            copies.shut()
 
     def _second(self, gateway: Gateway, config: WorkerConfig) -> Second | None:
         if self._between is None:
@@ -184,8 +189,8 @@ class Worker:
             if not self._configured.done():
                 self._configured.set_result(frame)
             return
-        doors, waiting = self._doors, self._waiting
-        if doors is None or waiting is None:  # leases may come before we are ready
+        doors, waiting, copies = self._doors, self._waiting, self._copies
+        if doors is None or waiting is None or copies is None:  # leases may come before we are ready
             return
         doors.renew()
         match frame:
@@ -202,6 +207,8 @@ class Worker:
                 waiting.answered(frame)
             case Routed():
                 waiting.routed(frame)
+            case SealedCopy():
+                copies.told(frame)
             case Believe():
                 self._believe(frame.fingerprints)
             case Names():
