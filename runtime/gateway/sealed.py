@@ -27,7 +27,7 @@ from runtime.gateway.calls import Call
 from runtime.gateway.doors import Doors
 from runtime.gateway.frames import ReadSealed, SealedAck, SealedCopy, WorkerConfig
 from runtime.gateway.problems import Refusal
-from runtime.gateway.sealed_file import HEAP_BYTES, Bounds, Reader, Stamp, TooLarge, TooLate, Unreadable
+from runtime.gateway.sealed_file import HEAP_BYTES, Bounds, Reader, Stamp, TooLarge, TooLate, TooMany, Unreadable
 
 THREADS: Final = 4
 """Readers of one worker at a time."""
@@ -141,6 +141,8 @@ class Copies:
             raise Refusal("query-timeout", call.too_late) from None
         except TooLarge as error:
             raise Refusal("result-too-large", str(error)) from None
+        except TooMany as error:
+            raise Refusal("too-many-rows", str(error)) from None
         finally:
             reader.cut()
 

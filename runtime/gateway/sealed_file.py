@@ -64,7 +64,11 @@ class TooLate(Exception):
 
 
 class TooLarge(Exception):
-    """More rows or bytes than are returned. Its text says which."""
+    """More bytes than are returned."""
+
+
+class TooMany(Exception):
+    """More rows than are returned."""
 
 
 @define(eq=False)
@@ -87,7 +91,7 @@ class Reader:
                 return  # it has ended by itself
 
     def read(self, sql: str, args: list[Any] | dict[str, Any], bounds: Bounds) -> dict[str, Any]:
-        """One result as rqlited has it. Raises :class:`Unreadable`, :class:`TooLate`, :class:`TooLarge`."""
+        """One result as rqlited has it. Raises :class:`Unreadable`, :class:`TooLate`, :class:`TooLarge`, :class:`TooMany`."""
         self._check()
         connection = self._open(bounds)
         try:
@@ -157,7 +161,7 @@ class Reader:
             table = table or Table(described)
             size += sum(len(value) if isinstance(value, str | bytes) else 0 for value in row) + _VALUE_BYTES * len(row)
             if len(table.rows) >= bounds.rows:
-                raise TooLarge(f"more than {bounds.rows} rows are not returned: use LIMIT")
+                raise TooMany(f"more than {bounds.rows} rows are not returned: use LIMIT")
             if size > bounds.result_bytes:
                 raise TooLarge(f"more than {bounds.result_bytes} bytes: use LIMIT")
             if self._cut:

@@ -26,6 +26,8 @@ from runtime.gateway.frames import (
     Hop,
     ListNames,
     Problem,
+    ReadSealed,
+    SealedCopy,
     WorkerConfig,
     WorkerJoined,
 )
@@ -104,6 +106,8 @@ class Keeper:
 
     urls: dict[tuple[str, str], str] = field(factory=dict)
     hops: dict[tuple[str, str], list[tuple[Hop, ...]]] = field(factory=dict)
+    copies: dict[tuple[str, str], SealedCopy] = field(factory=dict)
+    """(app, name) → the sealed copy that a worker is told of when it asks."""
     refuse: Problem | None = None
     silent: bool = False
     frames: list[FromWorker] = field(factory=list)
@@ -118,6 +122,9 @@ class Keeper:
         self._changed = trio.Event()
         if isinstance(frame, Ask) and not self.silent:
             self.reply(frame)
+        if isinstance(frame, ReadSealed) and not self.silent:
+            nothing = SealedCopy(frame.app, frame.name)
+            self.host.sealed_copy(frame.worker, self.copies.get((frame.app, frame.name), nothing))
         if isinstance(frame, ListNames):
             self.host.names(frame.request, [name for app, name in self.urls if app == frame.app])
 

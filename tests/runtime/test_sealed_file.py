@@ -20,7 +20,7 @@ import trio
 from runtime.gateway import vetting
 from runtime.gateway.problems import Refusal
 from runtime.gateway.rqlite_answers import result_of
-from runtime.gateway.sealed_file import Bounds, Reader, Stamp, TooLarge, TooLate, Unreadable
+from runtime.gateway.sealed_file import Bounds, Reader, Stamp, TooLarge, TooLate, TooMany, Unreadable
 from runtime.gateway.upstream import Response
 from runtime.gateway.values import Form, written
 from tests.runtime.gateway_world import ENDLESS, Rqlited
@@ -260,7 +260,7 @@ def test_P34_a_reader_that_is_cut_off_before_it_begins_reads_nothing(copy: Path)
 def test_F85_time_rows_and_bytes_are_bounded(copy: Path) -> None:
     with pytest.raises(TooLate):
         reader(copy).read(ENDLESS, [], bounds(seconds=0.2))
-    with pytest.raises(TooLarge, match="rows"):
+    with pytest.raises(TooMany, match="999 rows"):
         reader(copy).read("SELECT * FROM t", [], bounds(rows=999))
     with pytest.raises(TooLarge, match="bytes"):
         reader(copy).read("SELECT * FROM t", [], bounds(result_bytes=50_000))
