@@ -159,14 +159,13 @@ def seal_any_stop(turn: Turn, sender: str, message: SleepReport) -> None:
 @contextmanager
 def read_any_copy() -> Generator[None]:
     """Whatever a stop has left, sealed or not."""
-    with (
-        patch.object(sealed, "keep", lambda hosted, _clean: keep(hosted, True)),
-        patch.object(sealed, "_sealed", always),
-    ):
+    keep = sealed.keep
+
+    def keep_any(hosted: Hosted, _clean: bool) -> None:
+        keep(hosted, True)
+
+    with patch.object(sealed, "keep", keep_any), patch.object(sealed, "_sealed", always):
         yield
-
-
-keep: Final = sealed.keep
 
 
 def unknown_is_new() -> Switch:

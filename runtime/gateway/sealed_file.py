@@ -135,8 +135,9 @@ class Reader:
         connection.limit(apsw.SQLITE_LIMIT_ATTACHED, 0)
         connection.limit(apsw.SQLITE_LIMIT_WORKER_THREADS, 0)
         connection.limit(apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LIKE_CHARACTERS)
-        connection.pragma("mmap_size", 0)  # a mapped file that shrinks kills the process
-        connection.pragma("temp_store", 2)
+        settings: Any = connection.cursor()  # apsw's own hints name a class that Python 3.11 has not
+        settings.execute("PRAGMA mmap_size = 0")  # a mapped file that shrinks kills the process
+        settings.execute("PRAGMA temp_store = MEMORY")
         connection.authorizer = _authorize
         connection.set_progress_handler(lambda: self._cut or time.monotonic() >= bounds.deadline, PROGRESS_STEPS)
         self._connection = connection
@@ -153,7 +154,7 @@ class Reader:
             described[:] = [(name, declared) for name, declared in cursor.get_description()]  # also when no row comes
             return True
 
-        cursor = connection.cursor()
+        cursor: Any = connection.cursor()
         cursor.exec_trace = before
         table: Table | None = None
         size = 0

@@ -15,7 +15,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -53,7 +53,10 @@ class Table:
         """Raises :class:`Inexact`."""
         values = [self._of(value, n) for n, value in enumerate(row)]
         if not self.rows:
-            self.types = [kind or _KINDS.get(type(value), "") for kind, value in zip(self.types, row, strict=True)]
+            self.types = [
+                kind or _KINDS.get(type(value), "")
+                for kind, value in zip(self.types, cast("tuple[object, ...]", row), strict=True)
+            ]
         self.rows.append(values)
 
     @property
@@ -62,7 +65,7 @@ class Table:
         return {"columns": self.columns, "types": self.types, "values": self.rows}
 
     def _of(self, value: Any, column: int) -> Any:
-        kind = type(value)
+        kind = type(cast("object", value))
         if kind is int:
             return _integer(value, self._declared[column])
         if kind is str:
