@@ -61,6 +61,15 @@ async def test_F86_a_repeat_has_no_effect_and_the_same_answer(
         assert await rows(client) == before
 
 
+async def test_the_key_s_own_row_is_no_last_insert_id(served: World) -> None:
+    """SQLite keeps the last id over statements that have none."""
+    async with served.client() as client:
+        await keyed(client, "", "exec", sql="CREATE TABLE w (k PRIMARY KEY) WITHOUT ROWID")
+        await keyed(client, "", "exec", sql="INSERT INTO t(id) VALUES (50)")
+        plain = await keyed(client, "", "exec", sql="INSERT INTO w VALUES (1)")
+        assert (await keyed(client, "key", "exec", sql="INSERT INTO w VALUES (2)")).json() == plain.json()
+
+
 async def test_F86_a_key_is_for_one_request(served: World) -> None:
     async with served.client() as client:
         await keyed(client, "key", "exec", sql="INSERT INTO t(v) VALUES (?)", args=[1])
