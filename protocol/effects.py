@@ -214,6 +214,23 @@ class Keys:
     complete: bool
 
 
+@frozen
+class SealedCopy:
+    """Tell ``worker`` that it may read the copy that this sleeping database left at its clean stop (``open``; in answer to a
+    :class:`protocol.inputs.ReadSealed`), or that it may not, which revokes whatever it was told before: → SealedAck. With an empty
+    ``incarnation`` there is nothing to read, and nothing is acknowledged. Generations only grow within a process. ``current_at``: the copy
+    holds everything that was acknowledged until then (µs, the clock of the inputs)."""
+
+    worker: int
+    app: str
+    name: str
+    incarnation: str = ""
+    internal: str = ""
+    generation: int = 0
+    open: bool = False
+    current_at: int = 0
+
+
 Action = (
     ReservePorts
     | HoldPort
@@ -230,6 +247,7 @@ Action = (
     | Route
     | Believe
     | Keys
+    | SealedCopy
 )
 
 

@@ -143,6 +143,29 @@ class Used:
 
 
 @frozen
+class ReadSealed:
+    """A worker has a client that accepts an old answer: may it read the sealed copy? Answered at once, by a
+    :class:`protocol.effects.SealedCopy` to that worker. It wakes nothing."""
+
+    now: int
+    worker: int
+    app: str
+    name: str
+
+
+@frozen
+class SealedAck:
+    """A worker has closed the sealed copy as it was told under ``generation``; so many of its readers are still in it. Sent at once
+    when told, and again when the last one has ended (P34)."""
+
+    now: int
+    worker: int
+    incarnation: str
+    generation: int
+    in_flight: int
+
+
+@frozen
 class PortsReserved:
     """The ports of a ticket are reserved, in answer to :class:`protocol.effects.ReservePorts`."""
 
@@ -231,6 +254,8 @@ Input = (
     | WorkerLeft
     | DoorAck
     | Used
+    | ReadSealed
+    | SealedAck
     | PortsReserved
     | PortsRefused
     | InstanceReady
@@ -252,9 +277,11 @@ __all__ = [
     "PortsRefused",
     "PortsReserved",
     "Probed",
+    "ReadSealed",
     "Received",
     "Retire",
     "RevokeKey",
+    "SealedAck",
     "Snapshotted",
     "Tick",
     "Used",

@@ -51,6 +51,10 @@ def _of_hosted(state: State, hosted: Hosted) -> Iterator[str]:
         yield f"{len(hosted.waiters)} clients wait, and no wake is under way (F51)"
     if hosted.state == "idle" and hosted.closing and hosted.open:
         yield "a sleep is being prepared behind an open door (P30)"
+    if hosted.readers.told and hosted.held is None and hosted.process not in ("none", "reserving"):
+        yield f"{len(hosted.readers.told)} workers may read its copy although its process is {hosted.process} (P34)"
+    if hosted.held is not None and (hosted.process != "starting" or not hosted.readers.told):
+        yield "a start is held back that nothing stands against (P34)"
     if hosted.awake != (hosted.incarnation in state.awake):
         yield f"counted as {'asleep' if hosted.awake else 'awake'} against max_databases, wrongly (F49)"
     if state.records.get(hosted.incarnation) not in (hosted.record, None):

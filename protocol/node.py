@@ -22,9 +22,11 @@ from protocol.inputs import (
     PortsRefused,
     PortsReserved,
     Probed,
+    ReadSealed,
     Received,
     Retire,
     RevokeKey,
+    SealedAck,
     Snapshotted,
     Tick,
     Used,
@@ -41,6 +43,7 @@ from protocol.lifecycle import (
     outcomes,
     process,
     routing,
+    sealed,
     serving,
     sleep,
     stopping,
@@ -205,6 +208,7 @@ def _worker_left(turn: Turn, left: WorkerLeft) -> None:
     doors.on_worker_left(turn, left.worker)
     for hosted in tuple(turn.state.hosted.values()):
         sleep.consider_vote(turn, hosted)
+        process.go_on(turn, hosted)
 
 
 _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
@@ -220,6 +224,8 @@ _INPUTS: Final[dict[type, Callable[[Turn, Any], None]]] = {
     WorkerLeft: _worker_left,
     DoorAck: serving.on_door_ack,
     Used: serving.on_used,
+    ReadSealed: sealed.on_read,
+    SealedAck: outcomes.on_sealed_ack,
     PortsReserved: outcomes.on_ports_reserved,
     PortsRefused: outcomes.on_ports_refused,
     InstanceReady: outcomes.on_ready,

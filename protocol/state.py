@@ -11,9 +11,10 @@ from attrs import Factory, define, field, frozen
 
 from protocol import limits
 from protocol.clocks import Context
-from protocol.effects import Decision, Problem
+from protocol.effects import Decision, Problem, Start
 from protocol.ids import Dot, Peer
 from protocol.messages import CreateAnswer, Purpose, Report, SleepReport, Standing
+from protocol.readers import Readers
 from protocol.records import ApiKey, Attempt, Birth, Record
 from protocol.rows import EpochPromise, Known, NamePromise, Stay
 from protocol.timers import Timers
@@ -125,6 +126,8 @@ class Hosted:
     error: str = ""
     problem: Problem = "instance-failed"
     woken_at: int = 0
+    held: Start | None = None
+    """All that this start waits for is that readers of the sealed copy are gone (P34)."""
 
     # The door.
     generation: int = 0
@@ -143,6 +146,7 @@ class Hosted:
     """The epoch of a sleep that was recorded without this member's vote, for which its doors are closing; or 0 (P33)."""
     vote: int = 0
     """The epoch that this very process voted for, or 0: never durable (P32)."""
+    voted_at: int = 0
     stopping: int = 0
     """The epoch of the commit that this process obeys or has obeyed, until it wakes; or 0."""
     wanted: bool = False
@@ -153,6 +157,7 @@ class Hosted:
     """The seal's index, which the coordinator waits for this member to have applied (P34)."""
     doubt: Literal["", "asked", "shared"] = ""
     """It stopped for a sleep of which it knows no record: has it asked the others, does another one know none either (P33)."""
+    readers: Readers = Factory(Readers)
 
     # As a coordinator.
     told: int = 0

@@ -21,6 +21,7 @@ from runtime.directories import Directories
 from runtime.gateway import frames
 from runtime.gateway.host import GatewayHost
 from runtime.ports import Ports, PortsExhausted
+from runtime.resting import Resting
 from runtime.rqlited import Ready, StartSpec, Supervisor
 
 PROBE_TIMEOUT: Final = 5.0
@@ -72,6 +73,7 @@ class Executor:
         self._raft_host = raft_host
         self._transport = transport
         self._runs: dict[str, int] = {}
+        self._resting = Resting()
         self._all_ended = trio.Event()
         self._do: dict[type, Callable[[Any], None]] = {
             effects.ReservePorts: self._reserve,
@@ -89,6 +91,7 @@ class Executor:
             effects.Route: self._route,
             effects.Believe: self._believe,
             effects.Keys: self._keys,
+            effects.SealedCopy: self._sealed_copy,
         }
         self._halted: Halted | None = None
         self.sent: Final = {"broadcast": Counter[str](), "direct": Counter[str]()}
@@ -129,6 +132,10 @@ class Executor:
                 self._tell(inputs.Ask(0, request, app, name, forwarded))
             case frames.ListNames(_, request, app):
                 self._gateway.names(request, list(self._names(app)))
+            case frames.ReadSealed(worker, app, name):
+                self._tell(inputs.ReadSealed(0, worker, app, name))
+            case frames.SealedAck(worker, incarnation, generation, in_flight):
+                self._tell(inputs.SealedAck(0, worker, incarnation, generation, in_flight))
             case frames.DoorAck(worker, incarnation, generation, in_flight):
                 self._tell(inputs.DoorAck(0, worker, incarnation, generation, in_flight))
             case frames.Used(worker, incarnation, count, in_flight):
@@ -188,6 +195,8 @@ class Executor:
             )
 
         self._runs[action.incarnation] = action.run
+        place = self._directories.instance(action.internal, action.incarnation)
+        self._resting.begins(place)
         try:
             ended = await self._supervisor.run(spec, on_ready)
         finally:
@@ -196,6 +205,7 @@ class Executor:
             if not self._runs:
                 self._all_ended.set()
                 self._all_ended = trio.Event()
+        self._resting.ended(place)
         self._tell(
             inputs.InstanceExited(
                 0, action.incarnation, action.run, ended.code, ended.cause, ended.detail, ended.wal_empty
@@ -233,6 +243,7 @@ class Executor:
         self._supervisor.terminate(action.incarnation, action.run, action.kill_after / 1e6)
 
     def _trash(self, action: effects.Trash) -> None:
+        self._resting.forget(action.incarnation)
         try:
             self._directories.to_trash(self._directories.instance(action.internal, action.incarnation))
         except OSError as error:
@@ -265,6 +276,13 @@ class Executor:
     def _route(self, action: effects.Route) -> None:
         hops = tuple(frames.Hop(hop.peer, hop.gateway, hop.fingerprint) for hop in action.hops)
         self._gateway.route(frames.Request(action.request), action.app, action.name, hops)
+
+    def _sealed_copy(self, action: effects.SealedCopy) -> None:
+        copy = frames.SealedCopy(action.app, action.name, action.incarnation, action.generation)
+        if action.open:
+            place = self._directories.instance(action.internal, action.incarnation)
+            copy = self._resting.told(copy, place, action.current_at)
+        self._gateway.sealed_copy(action.worker, copy)
 
     def _believe(self, action: effects.Believe) -> None:
         self._gateway.believe(action.worker, action.fingerprints)

@@ -14,13 +14,11 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from attrs import frozen
 
+from runtime import durations
 from runtime.settings_file import Place, Value
 
 T = TypeVar("T")
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE: Final = re.compile(r"(\d+) ?(B|KiB|MiB|GiB)")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -91,9 +89,9 @@ def duration(least: float, most: float, *, zero: str = "") -> Kind[float]:
             raise Unfit(f"0 is not possible here; the least is {written_duration(least)}")
         if isinstance(value.data, int | float) and not isinstance(value.data, bool):
             raise Unfit(f"{value.written} lacks its unit ({advice})")
-        if not isinstance(value.data, str) or not _DURATION.fullmatch(value.data):
+        seconds = durations.seconds(value.data) if isinstance(value.data, str) else None
+        if seconds is None:
             raise Unfit(f"{shown(value)} is not a duration ({advice})")
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(value.data))
         if not least <= seconds <= most:
             raise Unfit(f'"{value.data}" is not between {written_duration(least)} and {written_duration(most)}')
         return seconds

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from protocol import codec, digest, invariants
-from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash, Write
+from protocol.effects import Door, Effects, Forget, Probe, SealedCopy, Snapshot, Start, Terminate, Trash, Write
 from protocol.records import ApiKey, Record, Version
 from protocol.rows import EpochPromise, NamePromise
 from sim.laws import Violation
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sim.process import NodeProcess
     from sim.rqlite import Rqlited
 
-OF_DATABASE: Final = (Start, Probe, Snapshot, Terminate, Trash, Door, Forget)
+OF_DATABASE: Final = (Start, Probe, Snapshot, Terminate, Trash, Door, Forget, SealedCopy)
 """Effects that name an incarnation: what their step touched."""
 ASLEEP: Final = "hibernating"
 
@@ -126,7 +126,8 @@ class Checks:
     # Where processes begin and end.
 
     def starts(self, node: Executor, start: Start) -> None:
-        """A start uses ports that this node has reserved, both for one ticket (F84), and follows an observed exit (P41)."""
+        """A start uses ports that this node has reserved, both for one ticket (F84), and follows an observed exit (P41) and the end of all
+        readers (P34)."""
         if start.mode == "found":
             if start.incarnation in self._founded:
                 raise Violation("P12", f"{node.machine.name} founds {start.internal} once more ({start.incarnation})")
@@ -136,6 +137,9 @@ class Checks:
             raise Violation(
                 "F84", f"{start.internal} starts on ports {start.http}, {start.raft}, which are not reserved"
             )
+        readers = sum(worker.copies.reading(start.incarnation) for worker in node.workers.values() if worker.alive)
+        if readers:
+            raise Violation("P34", f"{start.internal} starts while its copy has {readers} readers")
         if start.incarnation in node.runs:
             raise Violation(
                 "P41", f"{start.internal}: run {start.run} starts before the exit of its predecessor is seen"

@@ -38,9 +38,9 @@ class Client:
         self._random = self._chance.random
         self._note = world.trace.note
 
-    def ask(self, writes: bool, strong: bool = False, lasts: int = 0) -> Query:
+    def ask(self, writes: bool, strong: bool = False, lasts: int = 0, max_stale: int = 0) -> Query:
         """One query through the gateway."""
-        query = self._query(writes, strong, lasts)
+        query = self._query(writes, strong, lasts, 0 if writes else max_stale)
         self._after(_WAY_FROM + int(self._random() * _WAY_SPAN), self._connect, query)
         return query
 
@@ -69,7 +69,7 @@ class Client:
         verdict: dict[Outcome, Verdict] = {"ok": "ok", "reset": "unknown", "refused": "problem", "error": "problem"}
         query.end(verdict[outcome], "" if outcome == "ok" else f"rqlited: {outcome}", rows, count)
 
-    def _query(self, writes: bool, strong: bool, lasts: int) -> Query:
+    def _query(self, writes: bool, strong: bool, lasts: int, max_stale: int = 0) -> Query:
         world = self._world
         world.queries += 1
         value = 0
@@ -78,7 +78,7 @@ class Client:
         if writes:
             value = world.values = world.values + 1
             history.sent.add(value)
-        return Query(self, world.queries, value, strong, lasts, self._schedule.now)
+        return Query(self, world.queries, value, strong, lasts, self._schedule.now, max_stale)
 
     def _connect(self, query: Query) -> None:
         workers = self.gateway.accepting
@@ -111,6 +111,9 @@ class Client:
                 history.slowest = waited
             if query.value:
                 history.acknowledge(query.value, now)
+            elif query.as_of >= 0:
+                history.saw_copy(rows, query.as_of)
+                history.slowest_stale = max(history.slowest_stale, waited)
             else:
                 history.saw(rows, count, query.begun, now if query.strong else None)
             if waited < NOTABLE:

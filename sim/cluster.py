@@ -14,7 +14,7 @@ from typing import Final
 from attrs import evolve
 
 from protocol import limits
-from sim.generate import DATABASES, MOMENTS, MS
+from sim.generate import DATABASES, MOMENTS, MS, readers
 from sim.scenario import ALL, Fault, Machines, Moment, Scenario, Traffic
 
 FORMED: Final = 11 * limits.SECOND
@@ -90,7 +90,7 @@ def scenario(seed: int, nodes: int = 0, kinds: tuple[str, ...] = ()) -> Scenario
         seed=seed,
         lasts=ENDS,
         machines=machines,
-        workload=tuple(_clients(chance, machines)),
+        workload=(*_clients(chance, machines), *readers(f"cluster/{seed}", machines, FORMED, ENDS)),
         faults=tuple(faults),
     )
 

@@ -39,6 +39,8 @@ class Directory:
     """Rows that ``db.sqlite`` alone holds, as an immutable reader sees it."""
     dirty: bool = False
     """Something was written after the last snapshot: the WAL need not be folded at exit."""
+    opens: int = 0
+    """How often an rqlited has opened it: what whoever reads it beside that can see of it."""
     pid: int = 0
     """The rqlited that has this directory open, or 0."""
 

@@ -199,6 +199,18 @@ class Executor:
             if action.worker in (None, worker.number):
                 worker.hear(worker.told_keys, self._arrival(worker, self.machine.streams["keys"]), action.keys)
 
+    def sealed_copy(self, action: effects.SealedCopy) -> None:
+        worker = self.workers.get(action.worker)
+        if worker is None:
+            return
+        worker.hear(worker.told_sealed, self._arrival(worker), action)
+        if action.incarnation and not action.open:
+            self._schedule.after(between(self._chance, timings.REVOKE), self._revoked, worker, action)
+
+    def _revoked(self, worker: Worker, copy: effects.SealedCopy) -> None:
+        if self._node.alive and worker.alive and not worker.copies.closed(copy):
+            worker.die()
+
     def _asker(self, request: int) -> int:
         """The worker that made a request, which is answered now."""
         asked = self.asks.pop(request, None)
@@ -228,4 +240,5 @@ CARRY_OUT: Final[dict[type, Callable[[Executor, Any], None]]] = {
     effects.Route: Executor.route,
     effects.Believe: Executor.believe,
     effects.Keys: Executor.keys,
+    effects.SealedCopy: Executor.sealed_copy,
 }

@@ -133,6 +133,18 @@ class Expectations:
         text = f"at least {expect.times} queries{self._whose(expect)} were answered"
         return Finding(text, answered >= (expect.times or 0), f"{answered} of {asked}")
 
+    def stale(self, expect: Expect) -> Finding:
+        count = sum(one.stale for one in self._histories(expect))
+        if expect.within:
+            slowest = max((one.slowest_stale for one in self._histories(expect)), default=0)
+            text = f"at least {expect.times} queries{self._whose(expect)} were answered from sealed copies, each in {duration(expect.within)}"
+            held = count >= (expect.times or 0) and slowest <= expect.within
+            return Finding(text, held, f"{count} were, the slowest in {slowest / 1000:.1f} ms")
+        if expect.times == 0:
+            return Finding(f"no query{self._whose(expect)} was answered from a sealed copy", not count, f"{count} were")
+        text = f"at least {expect.times} queries{self._whose(expect)} were answered from sealed copies"
+        return Finding(text, count >= (expect.times or 0), f"{count} were")
+
     def failed(self, expect: Expect) -> Finding:
         failed = [one for history in self._histories(expect) for one in history.failed]
         found = f"{len(failed)} were" + (f", the first: {failed[0][1].verdict} {failed[0][1].detail}" if failed else "")
@@ -202,4 +214,5 @@ KINDS: Final[dict[str, Callable[[Expectations, Expect], Finding]]] = {
     "between": Expectations.between,
     "admits": Expectations.key,
     "refuses": Expectations.key,
+    "stale": Expectations.stale,
 }

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from protocol.effects import Door, Problem, Route
+from protocol.effects import Door, Problem, Route, SealedCopy
 from protocol.inputs import Ask, DoorAck, Used, WorkerJoined
 from protocol.records import ApiKey
 from sim import timings
 from sim.hop import Hops
 from sim.query import Query, Verdict
 from sim.rqlite import NO_ROWS, Outcome
+from sim.sealed import Copies
 from sim.streams import between
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Worker:
         self._gates: dict[str, Gate] = {}
         self._named: dict[Database, Gate] = {}
         self.hops = Hops(self)
+        self.copies = Copies(self)
         self._waiting: dict[Key, list[Query]] = {}
         self._asked: dict[int, Key] = {}
         self._asking: set[Key] = set()
@@ -95,11 +97,11 @@ class Worker:
     def _join(self) -> None:
         self.serving = True
         self.machine.count_accepting()
-        self._tell_node(WorkerJoined, self.number)
+        self.tell_node(WorkerJoined, self.number)
 
     # The channel. Each direction keeps its order; what arrives while the process is stopped waits for it.
 
-    def _tell_node(self, kind: type, *fields: object) -> None:
+    def tell_node(self, kind: type, *fields: object) -> None:
         at = self._up_at = max(self._up_at, self._schedule.now + between(self._chance, timings.CHANNEL))
         self._schedule.at(at, self.node.feed, kind, *fields)
 
@@ -110,7 +112,7 @@ class Worker:
             call(*arguments)
 
     def hear(self, call: Callable[..., None], at: int, *arguments: object) -> None:
-        """The node's word for this worker, arriving at ``at``: one of the three methods below."""
+        """The node's word for this worker, arriving at ``at``: one of the methods below."""
         self._schedule.at(at, self.do, call, *arguments)
 
     def told_door(self, door: Door) -> None:
@@ -121,7 +123,7 @@ class Worker:
         if door.generation < gate.generation:
             return
         gate.generation, gate.open, gate.http = door.generation, door.open, door.http
-        self._tell_node(DoorAck, self.number, gate.incarnation, gate.generation, gate.in_flight)
+        self.tell_node(DoorAck, self.number, gate.incarnation, gate.generation, gate.in_flight)
         if door.open:
             self._named[gate.database] = gate
             self._let_in(gate.database)
@@ -162,6 +164,9 @@ class Worker:
     def told_keys(self, keys: tuple[ApiKey, ...]) -> None:
         self.keys |= {key.sha256: not key.revoked for key in keys}
 
+    def told_sealed(self, copy: SealedCopy) -> None:
+        self.copies.told(copy)
+
     # Queries.
 
     def submit(self, query: Query) -> None:
@@ -172,6 +177,8 @@ class Worker:
         gate = self._named.get(query.database)
         if gate is not None and gate.open and self.leased:
             self._enter(gate, query)
+        elif query.max_stale and self.leased:
+            self.copies.take(query)
         elif not self.leased or not self.hops.take(query):
             self._wait(query)
 
@@ -188,7 +195,7 @@ class Worker:
         request = self.number << 32 | self._questions
         self._asked[request] = key
         self._asking.add(key)
-        self._tell_node(Ask, request, *key[0], key[1])
+        self.tell_node(Ask, request, *key[0], key[1])
 
     def _waited(self, query: Query) -> None:
         waiting = self._waiting.get((query.database, query.forwarded), [])
@@ -281,7 +288,7 @@ class Worker:
         gate = self._inside.pop(query)
         gate.in_flight -= 1
         if gate.in_flight == 0 and not gate.open:
-            self._tell_node(DoorAck, self.number, gate.incarnation, gate.generation, 0)
+            self.tell_node(DoorAck, self.number, gate.incarnation, gate.generation, 0)
             if self._named.get(gate.database) is not gate and self._gates.get(gate.incarnation) is gate:
                 del self._gates[gate.incarnation]
         elif not gate.reporting and not gate.in_flight:
@@ -298,7 +305,7 @@ class Worker:
     def _report(self, gate: Gate) -> None:
         gate.reporting = False
         gate.told_at = self._schedule.now
-        self._tell_node(Used, self.number, gate.incarnation, gate.unreported, gate.in_flight)
+        self.tell_node(Used, self.number, gate.incarnation, gate.unreported, gate.in_flight)
         gate.unreported = 0
 
     def inside(self, incarnation: str) -> int:
@@ -352,6 +359,6 @@ class Worker:
         inside = list(self._inside)
         self._inside.clear()
         self._waiting.clear()
-        for query in (*stopped, *waiting, *inside, *self.hops.die()):
+        for query in (*stopped, *waiting, *inside, *self.hops.die(), *self.copies.die()):
             query.end("unknown", "the worker died", NO_ROWS, 0)
         self.machine.worker_gone(self)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from random import Random
 
+from attrs import evolve
+
 from protocol import limits
 from sim.scenario import Fault, Machines, Moment, Scenario, Traffic
 
@@ -30,6 +32,7 @@ STRIKES = (
     ),
     *(("repeat", "InstanceExited"), ("repeat", "DoorAck"), ("repeat", "Probed"), ("repeat", "InstanceReady")),
 )
+SLEEP = ("sleep sealed", "sleep sealed", "wakeup request received", "SealedCopy", "ReadSealed", "PortsReserved")
 LASTS = 30 * limits.SECOND
 
 
@@ -51,6 +54,28 @@ def traffic(chance: Random) -> Traffic:
             return Traffic(database, at, every=every, until=until, writes=writes, strong=chance.random() < 0.3)
         case _:
             return Traffic(database, at, writes=writes)
+
+
+def readers(seed: str, machines: Machines, first: int, last: int) -> tuple[Traffic, ...]:
+    """Clients who accept an old answer while their database sleeps, between two times. They are drawn by themselves: what else a seed does
+    is what it did before there were any."""
+    chance = Random(f"torpor/readers/{seed}")
+    found: list[Traffic] = []
+    for _ in range(chance.choice((0, 0, 1, 2, 4))):
+        reader = Traffic(
+            chance.choice(DATABASES[:2]),
+            first + chance.randrange(0, (last - first) // MS) * MS,
+            chance.choice(machines.names),
+            writes=0.0,
+            takes=chance.choice((0, 0, 0, 300, 2000)) * MS,
+            max_stale=chance.choice((1, 10, 600)) * limits.SECOND,
+        )
+        if chance.random() < 0.5:
+            at = Moment(chance.choice(SLEEP), chance.randrange(1, 5), chance.choice((0, 1, 40, 400)) * MS)
+            found.append(evolve(reader, at=at, queries=chance.choice((1, 10))))
+        else:
+            found.append(evolve(reader, every=chance.choice((50, 700)) * MS, until=last))
+    return tuple(found)
 
 
 def fault(chance: Random) -> Fault:
@@ -90,7 +115,8 @@ def scenario(seed: int, faults: int | None = None) -> Scenario:
         seed=seed,
         lasts=LASTS,
         machines=machines,
-        workload=tuple(traffic(chance) for _ in range(chance.randrange(1, 10))),
+        workload=tuple(traffic(chance) for _ in range(chance.randrange(1, 10)))
+        + readers(f"generate/{seed}", machines, 500 * MS, LASTS),
         faults=tuple(fault(chance) for _ in range(count)),
     )
 
@@ -128,7 +154,8 @@ def together(seed: int, nodes: int = 0) -> Scenario:
         seed=seed,
         lasts=FORMED + 2 * LASTS,
         machines=machines,
-        workload=tuple(_traffic_somewhere(chance, machines) for _ in range(chance.randrange(2, 9))),
+        workload=tuple(_traffic_somewhere(chance, machines) for _ in range(chance.randrange(2, 9)))
+        + readers(f"together/{seed}", machines, FORMED, FORMED + 2 * LASTS),
         faults=tuple(_fault_somewhere(chance, machines) for _ in range(chance.choice((0, 2, 5, 8, 16)))),
     )
 

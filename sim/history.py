@@ -29,6 +29,10 @@ class History:
         self.asked = 0
         self.failed: list[tuple[int, Query]] = []
         """When, and which, of all that were not answered."""
+        self.stale = 0
+        """How many were answered from sealed copies."""
+        self.slowest_stale = 0
+        """The longest wait for one of those, µs."""
         self.slowest = 0
         """The longest wait for an answer, µs."""
         self._due: deque[tuple[int, int]] = deque()
@@ -71,6 +75,21 @@ class History:
             self._older_read(count, begun)
         if ended is not None:
             self._strong_read(count, begun, ended)
+
+    def saw_copy(self, rows: list[int], as_of: int) -> None:
+        """A read of a sleeping database's copy, which said that it is no older than ``as_of``: a beginning of the table, with everything that had
+        been acknowledged by then."""
+        self.stale += 1
+        common = min(len(rows), self._checked)
+        if rows[:common] != self._rows[:common]:
+            raise Violation("F53", f"{self.database}: a sealed copy is no beginning of the table that reads have shown")
+        held = set(rows)
+        if not held <= self.sent or len(held) < len(rows):
+            raise Violation("F53", f"{self.database}: a sealed copy shows what nobody wrote, or a write twice")
+        for at, value in (*self._confirmed, *self._due):
+            if at <= as_of and value not in held:
+                what = f"write {value}, acknowledged at {at} µs"
+                raise Violation("F53", f"{self.database}: a sealed copy that is said to be of {as_of} µs lacks {what}")
 
     def _strong_read(self, count: int, begun: int, ended: int) -> None:
         shown = self._shown

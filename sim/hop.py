@@ -31,7 +31,9 @@ class Errand(Query):
     __slots__ = ("asked", "member", "origin", "others")
 
     def __init__(self, asked: Query, origin: Hops, member: Machine, others: tuple[effects.Hop, ...]) -> None:
-        super().__init__(asked.client, asked.number, asked.value, asked.strong, asked.lasts, asked.begun)
+        super().__init__(
+            asked.client, asked.number, asked.value, asked.strong, asked.lasts, asked.begun, asked.max_stale
+        )
         self.forwarded = True
         self.asked = asked
         self.origin = origin
@@ -139,6 +141,7 @@ class Hops:
         if self._away.get(query) is not errand:
             return  # its time was over
         del self._away[query]
+        query.as_of = errand.as_of
         if verdict == "problem" and detail.startswith(NOT_ENTERED):
             self._avoid(errand.member.name)
             if errand.others:

@@ -237,6 +237,7 @@ def _traffic(node: yaml.Node) -> Traffic:
             "strong": _flag,
             "takes": _duration,
             "direct": _flag,
+            "max_stale": _duration,
         },
     )
     for key in ("database", "at"):
@@ -281,6 +282,7 @@ _EXPECT: Final[dict[str, tuple[str, Parse]]] = {
     "between": ("text", _text),
     "admits": ("text", _text),
     "refuses": ("text", _text),
+    "stale": ("times", _number),
 }
 
 

@@ -18,6 +18,7 @@ class Query:
     """A write of one unique number (``value``), or a read of all of them. Times in microseconds."""
 
     __slots__ = (
+        "as_of",
         "asked_again",
         "begun",
         "client",
@@ -25,13 +26,16 @@ class Query:
         "detail",
         "forwarded",
         "lasts",
+        "max_stale",
         "number",
         "strong",
         "value",
         "verdict",
     )
 
-    def __init__(self, client: Client, number: int, value: int, strong: bool, lasts: int, begun: int) -> None:
+    def __init__(
+        self, client: Client, number: int, value: int, strong: bool, lasts: int, begun: int, max_stale: int = 0
+    ) -> None:
         self.client = client
         self.database = client.database
         """(application, name)."""
@@ -42,6 +46,10 @@ class Query:
         self.lasts = lasts
         """How long the statement itself takes in rqlited; 0: as long as such a statement does."""
         self.begun = begun
+        self.max_stale = max_stale
+        """While its database sleeps, a copy that is no older than this will do; 0: it has to be current."""
+        self.as_of = -1
+        """Answered from a sealed copy: since when (the world's time) the copy may lack something; -1: from rqlited."""
         self.forwarded = False
         """It came from another node's gateway (``sim.hop``)."""
         self.asked_again = False

@@ -98,6 +98,7 @@ class Rqlited:
             if directory.pid:
                 raise Violation("F45", f"pids {directory.pid} and {self.pid} are both on {start.internal}'s directory")
             directory.pid = self.pid
+            directory.opens += 1
             if start.mode != "restart":
                 directory.marker = start.node_id
             self._begin(host)

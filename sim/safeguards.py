@@ -16,7 +16,7 @@ from attrs import frozen
 
 from protocol import coordination, digest, gossip, ids, keys, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
-from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, serving, sleep, wake
+from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, sealed, serving, sleep, wake
 from protocol.lifecycle.orders import Subject
 from protocol.messages import CreateRequest, RecordNews, SleepReport, Standing, StoreBirth, WakeIntent
 from protocol.state import State
@@ -48,12 +48,14 @@ from sim.switches import (
     no_timer,
     not_forwarded,
     nothing,
+    of_any_closing,
     of_any_run,
     one_intent_each,
     one_of,
     one_underscore,
     promise_lower,
     promise_to_anybody,
+    read_any_copy,
     replaced,
     resume_unacknowledged,
     seal_any_stop,
@@ -61,6 +63,7 @@ from sim.switches import (
     store_any_birth,
     told_last,
     under_any_members,
+    unknown_is_new,
     version_below,
     version_in,
     veto_forbids_nothing,
@@ -227,6 +230,14 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(sleep, "on_reach_sample", seal_at_once),
         ("sealed_sleep",),
     ),
+    Safeguard(
+        "P34",
+        "a start does not wait for readers of the copy",
+        replaced(sealed, "revoked", always),
+        ("stale_read_while_waking", "reader_in_a_stopped_worker"),
+    ),
+    Safeguard("P34", "a copy without a seal is read", read_any_copy, ("stale_read_unsealed",)),
+    Safeguard("F53", "an age that is not known is taken to be none", unknown_is_new, ("age_unknown",)),
     Safeguard("P40", "an intent ends any sleep", handled_by(WakeIntent, end_any_sleep), ("old_intent",)),
     Safeguard(
         "P41",
@@ -294,6 +305,7 @@ BENEATH: Final[tuple[Safeguard, ...]] = (
     Safeguard(
         "P32", "a coordinator that has promised above commits", replaced(sleep, "_commit", commit_with_any_promise)
     ),
+    Safeguard("P34", "an acknowledgement of an earlier closing counts", of_any_closing),
     Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
     Safeguard("P62", "a record of its own betrays no rollback", replaced(rollback, "on_record", never)),
 )

@@ -89,7 +89,7 @@ class Fault:
 @frozen
 class Traffic:
     """Clients of one database: from ``at`` (a time, or a moment of the protocol) until ``until``, ``queries`` at once ``every`` so often (0: just once). ``writes``: which
-    share of them write. ``takes``: how long a statement takes. ``direct``: past the gateway, straight to rqlited (F40)."""
+    share of them write. ``max_stale``: how old an answer those that read accept while the database sleeps; 0: none. ``takes``: how long a statement takes. ``direct``: past the gateway, straight to rqlited (F40)."""
 
     database: str
     at: int | Moment
@@ -101,6 +101,7 @@ class Traffic:
     strong: bool = False
     takes: int = 0
     direct: bool = False
+    max_stale: int = 0
 
 
 @frozen
@@ -141,6 +142,7 @@ Kind = Literal[
     "between",
     "admits",
     "refuses",
+    "stale",
 ]
 
 
@@ -153,7 +155,8 @@ class Expect:
     queries were (-1: all of them). ``failed``: exactly ``times`` were not. ``told``: some client was told ``text``. ``slowest``: no answer
     took longer than ``within``. ``processes``: exactly ``times`` rqlited run ``at``. ``starts``: so many were started for the
     database. ``between``: from decision ``text`` to ``other`` at most ``within``. ``admits``, ``refuses``: every gateway worker that serves lets the API key
-    ``text`` in ``at``, or none does."""
+    ``text`` in ``at``, or none does. ``stale``: at least ``times`` queries (0: none at all)
+    were answered from sealed copies, none later than ``within``, when given."""
 
     kind: Kind
     text: str = ""

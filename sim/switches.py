@@ -13,8 +13,8 @@ from attrs import evolve
 
 from protocol import coordination, ids, limits, node, promises
 from protocol.effects import Forget
-from protocol.inputs import InstanceExited, InstanceReady, Probed, Snapshotted, Tick
-from protocol.lifecycle import boot, creation, offers, process, routing, sleep, stopping, wake
+from protocol.inputs import InstanceExited, InstanceReady, Probed, ReadSealed, SealedAck, Snapshotted, Tick
+from protocol.lifecycle import boot, creation, offers, outcomes, process, routing, sealed, sleep, stopping, wake
 from protocol.lifecycle.orders import fire
 from protocol.messages import (
     CreateConfirm,
@@ -39,6 +39,7 @@ from protocol.turn import Turn
 Switch = AbstractContextManager[Any]
 
 MESSAGES: Final[dict[type, Any]] = node._MESSAGES  # pyright: ignore[reportPrivateUsage]
+INPUTS: Final[dict[type, Any]] = node._INPUTS  # pyright: ignore[reportPrivateUsage]
 TIMERS: Final[dict[str, Any]] = node._TIMERS  # pyright: ignore[reportPrivateUsage]
 
 
@@ -153,6 +154,39 @@ def seal_any_stop(turn: Turn, sender: str, message: SleepReport) -> None:
         hosted.sleep.index = max(hosted.sleep.index, 0)
         message = evolve(message, clean=True, applied=hosted.sleep.index)
     stopping.on_sleep_report(turn, sender, message)
+
+
+@contextmanager
+def read_any_copy() -> Generator[None]:
+    """Whatever a stop has left, sealed or not."""
+    keep = sealed.keep
+
+    def keep_any(hosted: Hosted, _clean: bool) -> None:
+        keep(hosted, True)
+
+    with patch.object(sealed, "keep", keep_any), patch.object(sealed, "_sealed", always):
+        yield
+
+
+def unknown_is_new() -> Switch:
+    """A process that was started since takes the copy of a seal to be as old as itself."""
+
+    def hopeful(turn: Turn, asked: ReadSealed) -> None:
+        for hosted in turn.state.hosted.values():
+            seal = hosted.record.seal
+            if seal is not None and not hosted.run and not hosted.readers.epoch:
+                hosted.readers.keep(seal.epoch, seal.applied, turn.now)
+        sealed.on_read(turn, asked)
+
+    return patch.dict(INPUTS, {ReadSealed: hopeful})
+
+
+def of_any_closing() -> Switch:
+    def credulous(turn: Turn, ack: SealedAck) -> None:
+        hosted = turn.state.hosted.get(ack.incarnation)
+        outcomes.on_sealed_ack(turn, ack if hosted is None else evolve(ack, generation=hosted.readers.generation))
+
+    return patch.dict(INPUTS, {SealedAck: credulous})
 
 
 def end_any_sleep(turn: Turn, sender: str, message: WakeIntent) -> None:

@@ -52,6 +52,14 @@ CHANNEL_LEASE: Final = 5 * SECOND
 """A side of the channel that is silent for this long counts as gone (SIGSTOP closes nothing)."""
 USED_EVERY: Final = 1 * SECOND
 """A worker reports a database's queries at most this often."""
+SEALED_READ: Final[Range] = (1 * MILLISECOND, 4 * MILLISECOND)
+"""A read of a sleeping database's file, from opening to closing it."""
+INTERRUPT: Final[Range] = (50, 3 * MILLISECOND)
+"""Such a read is told to end until its connection is closed."""
+SEALED_PATIENCE: Final = 500 * MILLISECOND
+"""A worker waits so long for its node to say whether there is a copy to read."""
+REVOKE: Final[Range] = (1 * SECOND, 2 * SECOND)
+"""A worker that has not closed a copy by then is killed by its node: a start waits for it."""
 QUERY_TIMEOUT: Final = 30 * SECOND
 """R37."""
 DOOR_TIMEOUT: Final = 15 * SECOND

@@ -45,7 +45,7 @@ class Workload:
             if traffic.direct:
                 client.ask_directly(writes)
             else:
-                client.ask(writes, traffic.strong, traffic.takes)
+                client.ask(writes, traffic.strong, traffic.takes, traffic.max_stale)
         schedule = self._world.schedule
         if traffic.every and schedule.now + traffic.every <= traffic.until:
             schedule.after(traffic.every, self._fire, client, traffic)

@@ -35,6 +35,7 @@ _DURATIONS = frozenset(
         "health_interval",
         "skew",
         "slowest",
+        "max_stale",
     )
 ) | {"heartbeat"}
 
@@ -100,7 +101,7 @@ _FIELD = {
     "failed": "times",
     "slowest": "within",
     "processes": "times",
-} | {"starts": "times"}
+} | {"starts": "times", "stale": "times"}
 
 
 def _expect(expect: Expect) -> str:

@@ -64,3 +64,4 @@ def on_worker_left(turn: Turn, worker: int) -> None:
     for hosted in turn.state.hosted.values():
         hosted.acks.pop(worker, None)
         hosted.in_flight.pop(worker, None)
+        hosted.readers.told.discard(worker)

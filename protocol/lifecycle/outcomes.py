@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from protocol import limits
 from protocol.effects import ReleasePorts
-from protocol.inputs import InstanceExited, InstanceReady, PortsRefused, PortsReserved, Probed, Snapshotted
+from protocol.inputs import (
+    InstanceExited,
+    InstanceReady,
+    PortsRefused,
+    PortsReserved,
+    Probed,
+    SealedAck,
+    Snapshotted,
+)
 from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.state import Hosted
@@ -138,6 +146,14 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
             _crashed(turn, hosted, exited, lived)
         case _:
             turn.act(ReleasePorts(hosted.ticket, http=True, raft=False))
+
+
+def on_sealed_ack(turn: Turn, ack: SealedAck) -> None:
+    """A worker has no reader of the sealed copy any more: a start may have waited for that alone (P34)."""
+    hosted = turn.state.hosted.get(ack.incarnation)
+    if hosted is not None:
+        hosted.readers.acknowledge(ack.worker, ack.generation, ack.in_flight)
+        process.go_on(turn, hosted)
 
 
 def _crashed(turn: Turn, hosted: Hosted, exited: InstanceExited, lived: int) -> None:

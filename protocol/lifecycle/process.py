@@ -1,6 +1,7 @@
 """This node's rqlited of one database: bringing it up and taking it down. The laws kept here are P41 (a start spends an
-epoch, durably, and follows the observed exit of its predecessor), P42 (a changed address belongs to a promised epoch, and
-changes on a minority of the members only), P6 (a majority of them has stored it before it counts) and P54 (what never had Raft state does not start by itself: the runtime checks the marker on ``restart``)."""
+epoch, durably, and follows the observed exit of its predecessor), P34 (it follows the end of every reader of the sealed copy, too), P42
+(a changed address belongs to a promised epoch, and changes on a minority of the members only), P6 (a majority of them has stored it before
+it counts) and P54 (what never had Raft state does not start by itself: the runtime checks the marker on ``restart``)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from attrs import evolve
 from protocol import coordination, limits, promises
 from protocol.effects import Mode, Probe, ReleasePorts, ReservePorts, Start, Terminate, Trash
 from protocol.ids import Peer
+from protocol.lifecycle import sealed
 from protocol.messages import MembersStored, RecordNews, StoreMembers
 from protocol.records import Member, Phase, Seal, Stamp
 from protocol.rows import Instance, Moved
@@ -46,6 +48,7 @@ def _own(turn: Turn, hosted: Hosted) -> Member:
 def begin(turn: Turn, hosted: Hosted) -> None:
     """Start again on the data that is there: first the ports, the old ones if they can be had (R43, R47)."""
     assert hosted.process == "none", hosted.process
+    sealed.revoke(turn, hosted)  # now, so that the ports are looked for meanwhile
     turn.state.turn_to(hosted, process="reserving")
     turn.act(ReservePorts(hosted.ticket, hosted.http, _own(turn, hosted).raft))
 
@@ -189,7 +192,18 @@ def launch(
         sorted((peer for peer in hosted.record.peers if peer != turn.me), key=lambda peer: peer != birth.founder)
     )
     ports = hosted.http, hosted.raft
-    turn.act(Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, *ports, join, peers, sources))
+    hosted.held = Start(birth.internal, birth.incarnation, hosted.run, mode, node_id, *ports, join, peers, sources)
+    if not sealed.revoked(hosted):
+        turn.decide("start waits", hosted, "the sealed copy may still be read", "P34", readers=len(hosted.readers.told))
+    go_on(turn, hosted)
+
+
+def go_on(turn: Turn, hosted: Hosted) -> None:
+    """Start, unless somebody may still read what the start will overwrite (P34): this is called again when a worker is done."""
+    start = hosted.held
+    if start is not None and sealed.revoked(hosted):
+        hosted.held = None
+        turn.act(start)
 
 
 def probe(turn: Turn, hosted: Hosted, purpose: ProbeFor) -> None:
@@ -201,7 +215,10 @@ def probe(turn: Turn, hosted: Hosted, purpose: ProbeFor) -> None:
 
 def stop(turn: Turn, hosted: Hosted) -> None:
     """SIGTERM, and SIGKILL after the stop timeout, whatever the process is doing."""
-    if hosted.process in ("starting", "ready", "snapshotting"):
+    if hosted.held is not None:
+        hosted.held = None
+        turn.state.turn_to(hosted, process="none")
+    elif hosted.process in ("starting", "ready", "snapshotting"):
         turn.state.turn_to(hosted, process="stopping")
         turn.act(Terminate(hosted.incarnation, hosted.run, turn.state.config.stop_timeout))
     elif hosted.process == "reserving":
@@ -229,6 +246,7 @@ def on_backoff(turn: Turn, incarnation: str) -> None:
 def bury(turn: Turn, hosted: Hosted) -> None:
     """Nothing of a discarded database stays: rows, ports, directory. Only once its process is gone."""
     incarnation = hosted.incarnation
+    sealed.revoke(turn, hosted)
     for kind in TIMERS:
         turn.cancel(kind, incarnation)
     turn.erase(f"promise/{incarnation}")

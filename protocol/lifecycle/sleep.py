@@ -163,7 +163,7 @@ def on_vote_sample(turn: Turn, hosted: Hosted, sample: Probed) -> None:
         hosted.counter = sample.counter
         used(turn, hosted, "a query passed while the door was closing")
     else:
-        hosted.vote = hosted.closing
+        hosted.vote, hosted.voted_at = hosted.closing, turn.now
         turn.after("drain", hosted.incarnation, limits.VOTE_WINDOW)
         vote = SleepVote(hosted.incarnation, hosted.vote, True, leader=sample.leader)
         turn.send(hosted.promise.holder, vote)

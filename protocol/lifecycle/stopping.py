@@ -8,7 +8,7 @@ from protocol import coordination, limits, promises, standing
 from protocol.effects import ReleasePorts
 from protocol.ids import Peer
 from protocol.inputs import InstanceExited, Snapshotted
-from protocol.lifecycle import doors, process, wake
+from protocol.lifecycle import doors, process, sealed, wake
 from protocol.lifecycle.orders import fire
 from protocol.messages import RecordNews, SleepCommit, SleepReport, StandingAsk, WakeIntent
 from protocol.records import Seal
@@ -66,6 +66,7 @@ def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:
     hosted.vote = 0
     if hosted.stopping and not hosted.wanted:
         clean = exited.cause == "stopped" and exited.wal_empty and hosted.folded >= 0
+        sealed.keep(hosted, clean)
         coordinator = hosted.promise.holder or coordination.coordinator(turn, hosted)
         turn.send(coordinator, SleepReport(hosted.incarnation, hosted.stopping, clean, hosted.folded))
     if hosted.wanted:

@@ -58,7 +58,15 @@ class Query(Struct, frozen=True, forbid_unknown_fields=True):
     sql: Sql
     args: Arguments = None
     consistency: Consistency = "weak"
-    max_stale: float | str | None = None
+    max_stale: Annotated[
+        float | str | None,
+        Meta(
+            extra_json_schema={
+                "description": "While the database sleeps, an answer that is no older than this will do: seconds, or a duration. 0: none.",
+                "examples": ["30s", 30],
+            }
+        ),
+    ] = None
     format: Format = "items"
     big_integers: BigIntegers = "number"
 

@@ -116,6 +116,11 @@ class Doors:
             self._report(incarnation, counts, now)
         return Passage(incarnation, door.url)
 
+    def is_open(self, app: str, name: str) -> bool:
+        """Whether a query would get a passage now."""
+        incarnation = self._named.get((app, name))
+        return incarnation is not None and self._routes[incarnation].open and self.serving
+
     def leave(self, passage: Passage) -> None:
         """The query is over for rqlited: it has answered, or can no longer do anything for it."""
         counts = self._counts[passage.incarnation]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any, Final
 import orjson
 from attrs import evolve, frozen
 
+from runtime import durations
 from runtime.gateway import bodies, transactions, vetting
 from runtime.gateway.arguments import Bound, bind
 from runtime.gateway.calls import Call
@@ -188,8 +190,10 @@ class Endpoints:
         verdict = await self.vet(body.sql)
         if isinstance(verdict, Write):
             raise Refusal("wrong-endpoint", "this statement writes: send it to /v1/database/exec")
-        statement = self._asked(verdict, body.args)
-        return await self._read(call, name, ReadOne(statement, self.config.rows, body.consistency, _form(body)))
+        question = ReadOne(self._asked(verdict, body.args), self.config.rows, body.consistency, _form(body))
+        if (age := _max_stale_s(body)) and (answer := await self.queries.read_sealed(call, name, question, age)):
+            return answer
+        return await self._read(call, name, question)
 
     async def exec(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Exec)
@@ -276,9 +280,10 @@ class Endpoints:
         verdict = await self.vet(sql)
         if not isinstance(verdict, Write) or (otherwise and not _CREATE_TABLE.match(verdict.sql)):
             raise Refusal("wrong-endpoint", otherwise)
-        statement = Bound(verdict.sql, [])
+        statement = self.bound(verdict, None, first=True)
         if call.idempotency_key:
-            told = await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, ITEMS))
+            asked = (self._asked(verdict, None),)
+            told = await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, ITEMS), asked)
         else:
             told = await self._write(call, name, WriteOne(statement, verdict))
         answer: dict[str, Any] = orjson.loads(told)
@@ -325,6 +330,17 @@ class Endpoints:
             kind = "sql-too-deep" if verdict.deep else "sql-error" if verdict.syntax else "sql-refused"
             raise Refusal(kind, verdict.reason)
         return verdict
+
+
+def _max_stale_s(body: bodies.Query) -> float:
+    """How old an answer may be while the database sleeps, in seconds. Raises :class:`Refusal`."""
+    given = body.max_stale
+    age = 0.0 if given is None else durations.seconds(given) if isinstance(given, str) else float(given)
+    if age is None or not 0 <= age < math.inf:
+        raise Refusal("bad-request", "max_stale must be a number of seconds, or a duration as 30s, 5m or 1h")
+    if age and body.consistency == "strong":
+        raise Refusal("bad-request", "consistency strong accepts no old answer: leave max_stale out")
+    return age
 
 
 def _form(body: bodies.Query | bodies.Exec | bodies.Transaction) -> Form:

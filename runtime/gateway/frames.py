@@ -219,6 +219,23 @@ class Keys:
 
 
 @frozen
+class SealedCopy:
+    """What a sleeping database left behind at its clean stop may be read at ``path`` (``open``), or no more: → SealedAck. Answers a
+    :class:`ReadSealed`; with an empty ``incarnation`` there is nothing to read, and nothing is acknowledged. ``stamp``: what the file was at the
+    stop (:class:`runtime.gateway.sealed_file.Stamp`). ``current_at``: it holds everything that was acknowledged until then
+    (:func:`runtime.since_boot.microseconds`)."""
+
+    app: str
+    name: str
+    incarnation: str = ""
+    generation: int = 0
+    open: bool = False
+    path: str = ""
+    stamp: tuple[int, ...] = ()
+    current_at: int = 0
+
+
+@frozen
 class Names:
     """Ends a :class:`ListNames`."""
 
@@ -272,6 +289,26 @@ class ListNames:
 
 
 @frozen
+class ReadSealed:
+    """A client accepts an old answer: may the copy of this sleeping database be read? One at a time for each database and worker."""
+
+    worker: int
+    app: str
+    name: str
+
+
+@frozen
+class SealedAck:
+    """The worker has closed the sealed copy as of this generation, and so many of its readers are still in it. Sent at once, and again when
+    the last one has ended (P34)."""
+
+    worker: int
+    incarnation: str
+    generation: int
+    in_flight: int
+
+
+@frozen
 class DoorAck:
     """The worker has carried out the :class:`Door` of this generation, and so many of its queries are still in flight. Sent at once,
     and again when the last one behind a closed door has ended (P30, F56)."""
@@ -292,8 +329,10 @@ class Used:
     in_flight: int
 
 
-ToWorker = WorkerConfig | Lease | Renewed | Leave | Door | Forget | Answer | Routed | Believe | Names | Keys
-FromWorker = WorkerJoined | WorkerLeft | Ask | ListNames | DoorAck | Used
+ToWorker = (
+    WorkerConfig | Lease | Renewed | Leave | Door | Forget | Answer | Routed | Believe | SealedCopy | Names | Keys
+)
+FromWorker = WorkerJoined | WorkerLeft | Ask | ListNames | ReadSealed | SealedAck | DoorAck | Used
 
 _KINDS: Final[tuple[type, ...]] = (
     WorkerConfig,
@@ -305,12 +344,15 @@ _KINDS: Final[tuple[type, ...]] = (
     Answer,
     Routed,
     Believe,
+    SealedCopy,
     Names,
     Keys,
     WorkerJoined,
     Alive,
     Ask,
     ListNames,
+    ReadSealed,
+    SealedAck,
     DoorAck,
     Used,
 )

@@ -2,7 +2,7 @@
 
 - A worker has left only when its process was reaped: until then it may still hold a door open (P30).
 - A worker that does not read its channel (stopped, stuck, or flooded) is killed: the votes of every database wait for its
-  acknowledgements (F56).
+  acknowledgements (F56), and a start for the end of its readers (P34).
 - Numbers of workers are never used twice within a process, so no late frame speaks for a successor.
 - A restart takes a worker away only when its successor serves; one whose successor does not come to serve stays.
 - Nothing is left behind: whatever ends :meth:`GatewayHost.run`, its workers get SIGTERM, a deadline, SIGKILL, and are reaped.
@@ -41,9 +41,12 @@ from runtime.gateway.frames import (
     ListNames,
     Names,
     Problem,
+    ReadSealed,
     Renewed,
     Request,
     Routed,
+    SealedAck,
+    SealedCopy,
     ToWorker,
     Used,
     WorkerConfig,
@@ -61,6 +64,8 @@ STARTUP_S: Final = 30.0
 """A worker that does not serve after so long is killed."""
 SILENCE_S: Final = 10.0
 """A serving worker that answers no lease for so long is killed."""
+REVOKE_S: Final = 1.0
+"""A worker that has not closed a sealed copy after so long is killed: a start waits for it."""
 KILL_MARGIN_S: Final = 1.0
 """After a worker's own drain."""
 IDLE_S: Final = 5.0
@@ -244,6 +249,13 @@ class GatewayHost:
         """Tell one worker, or all, of API keys."""
         self._tell(worker, Keys(keys, complete))
 
+    def sealed_copy(self, worker: int, copy: SealedCopy) -> None:
+        """Tell one worker of a sealed copy. → SealedAck when that closes it."""
+        told = self._running.get(worker)
+        if told is not None and copy.incarnation and not copy.open:
+            told.closing[copy.incarnation] = (copy.generation, trio.current_time())
+        self._tell(worker, copy)
+
     def names(self, request: Request, names: list[str]) -> None:
         """End a ListNames."""
         self._tell(worker_of(request), Names(request, tuple(names)))
@@ -356,13 +368,16 @@ class GatewayHost:
             worker.process.kill()
 
     def _hear(self, worker: WorkerProcess, place: _Place, frame: Any) -> None:
-        if not isinstance(frame, Alive | WorkerJoined | Ask | ListNames | DoorAck | Used):
+        if not isinstance(frame, Alive | WorkerJoined | Ask | ListNames | ReadSealed | SealedAck | DoorAck | Used):
             raise ChannelBroken(f"a {type(frame).__name__} goes the other way")
         if frame.worker != worker.number:
             raise ChannelBroken("it speaks for another worker")
         worker.heard = trio.current_time()
         if isinstance(frame, Alive):
             return
+        if isinstance(frame, SealedAck) and not frame.in_flight:
+            if worker.closing.get(frame.incarnation, (frame.generation + 1, 0.0))[0] <= frame.generation:
+                del worker.closing[frame.incarnation]
         if isinstance(frame, WorkerJoined):
             worker.joined = True
             place.settled.set()
@@ -377,4 +392,7 @@ class GatewayHost:
             silent = trio.current_time() - worker.heard
             if silent > (SILENCE_S if worker.joined else STARTUP_S):
                 log.warning("gateway worker killed", worker=worker.number, because=f"silent for {silent:.1f} s")
+                worker.process.kill()
+            if any(trio.current_time() - since > REVOKE_S for _, since in worker.closing.values()):
+                log.warning("gateway worker killed", worker=worker.number, because="a start waits for its readers")
                 worker.process.kill()

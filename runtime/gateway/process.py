@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from attrs import define
+from attrs import define, field
 
 QUEUE: Final = 10_000
 """Frames that may wait for one worker."""
@@ -28,6 +28,8 @@ class WorkerProcess:
     pending: trio.MemoryReceiveChannel[bytes]
     heard: float
     joined: bool = False
+    closing: dict[str, tuple[int, float]] = field(factory=dict[str, tuple[int, float]])
+    """Incarnation → the generation under which its sealed copy was closed, and when; until it has no reader any more."""
 
 
 async def start(number: int, sockets: Mapping[str, socket.socket]) -> WorkerProcess:

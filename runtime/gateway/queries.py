@@ -20,7 +20,8 @@ from runtime.gateway.forwarding import Forwarding, NotEntered
 from runtime.gateway.frames import Hop, WorkerConfig
 from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
-from runtime.gateway.statements import Question
+from runtime.gateway.sealed import Copies
+from runtime.gateway.statements import Question, ReadOne
 from runtime.gateway.upstream import Attempt, Broken, NotSent, Response, TooLarge, Upstream
 from runtime.gateway.waiting import Waiting
 
@@ -69,6 +70,7 @@ class Queries:
         upstream: Upstream,
         routes: Routes,
         forwarding: Forwarding,
+        copies: Copies,
     ) -> None:
         self._config = config
         self._doors = doors
@@ -76,6 +78,7 @@ class Queries:
         self._upstream = upstream
         self._routes = routes
         self._forwarding = forwarding
+        self._copies = copies
         self._unfinished: set[asyncio.Task[Response]] = set()
 
     async def read(self, call: Call, name: str, question: Question[T]) -> T | Elsewhere:
@@ -105,6 +108,12 @@ class Queries:
                 raise Refusal("query-timeout", call.too_late) from None
             finally:
                 self._doors.leave(passage)
+
+    async def read_sealed(self, call: Call, name: str, question: ReadOne, max_stale_s: float) -> bytes | None:
+        """The JSON body of an answer out of a sleeping database's copy, which is not woken; None: it has to be read as any other. Raises
+        :class:`Refusal`."""
+        found = await self._copies.read(call, name, question.statement, question.rows, max_stale_s)
+        return None if found is None else question.aged(*found)
 
     async def write(self, call: Call, name: str, question: Question[T]) -> T | Elsewhere:
         """The same of a question that writes. Raises :class:`Refusal`."""

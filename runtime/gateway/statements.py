@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, Protocol, TypeVar
 
 import orjson
@@ -74,6 +75,10 @@ class ReadOne:
         result = result_of(response, write=False)
         check_rows(result, self.rows)
         return orjson.dumps(written(result, self.form))
+
+    def aged(self, result: dict[str, Any], age_s: float) -> bytes:
+        """The same of a result out of a sleeping database's copy, with its age."""
+        return orjson.dumps(written(result, self.form) | {"age_s": math.ceil(age_s * 1000) / 1000})
 
 
 @frozen

@@ -48,6 +48,7 @@ from runtime.gateway.frames import (
     Names,
     Renewed,
     Routed,
+    SealedCopy,
     WorkerConfig,
     WorkerJoined,
 )
@@ -56,6 +57,7 @@ from runtime.gateway.listening import Listening
 from runtime.gateway.log import Log
 from runtime.gateway.member_port import App, MemberConnection, MemberPort
 from runtime.gateway.queries import Queries
+from runtime.gateway.sealed import Copies
 from runtime.gateway.server import Server
 from runtime.gateway.transfers import Exports
 from runtime.gateway.upstream import Upstream
@@ -118,6 +120,7 @@ class Worker:
         self._doors: Doors | None = None
         self._waiting: Waiting | None = None
         self._callers: Callers | None = None
+        self._copies: Copies | None = None
         self._upstream: Upstream | None = None
         self._hops: Hops | None = None
         self._member_port: MemberPort | None = None
@@ -137,11 +140,12 @@ class Worker:
         self._doors = doors = Doors(config.worker, config.lease_s, self._channel.send, time.monotonic)
         routes = Routes(time.monotonic)
         self._waiting = Waiting(config, doors, routes, self._channel.send)
+        self._copies = copies = Copies(config, doors, self._channel.send)
         self._upstream = Upstream(config.connections)
         context = tls.client(config.identity, config.authority) if config.identity else None
         self._hops = hops = Hops(context, config.connections, time.monotonic)
         forwarding = Forwarding(config, hops)
-        queries = Queries(config, doors, self._waiting, self._upstream, routes, forwarding)
+        queries = Queries(config, doors, self._waiting, self._upstream, routes, forwarding, copies)
         exports = Exports(config, doors, queries, self._upstream, forwarding)
         self._callers = Callers(config, time.time)
         allowances = Allowances(config.requests_per_second, config.concurrent_requests, time.monotonic)
@@ -162,6 +166,7 @@ class Worker:
             await server.serve()
             for helper in helpers:
                 helper.cancel()
+            copies.shut()
 
     def _listen(
         self, http: Config, state: ServerState, gateway: Gateway, app: App, config: WorkerConfig
@@ -216,8 +221,8 @@ class Worker:
         if isinstance(frame, Renewed):  # it may come before we are ready, too
             self._public = tls_pair.context(tls_pair.Pair(frame.certificate, frame.key))
             return
-        doors, waiting, callers = self._doors, self._waiting, self._callers
-        if doors is None or waiting is None or callers is None:  # leases may come before we are ready
+        doors, waiting, callers, copies = self._doors, self._waiting, self._callers, self._copies
+        if doors is None or waiting is None or callers is None or copies is None:  # leases may come before we are ready
             return
         doors.renew()
         match frame:
@@ -234,6 +239,8 @@ class Worker:
                 waiting.answered(frame)
             case Routed():
                 waiting.routed(frame)
+            case SealedCopy():
+                copies.told(frame)
             case Believe():
                 self._believe(frame.fingerprints)
             case Keys():

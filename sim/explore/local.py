@@ -33,6 +33,7 @@ TIMES: Final = frozenset({"ready_at", "last_used", "woken_at", "begun", "last_he
 """Fields that hold a moment on the node's own clock."""
 DERIVED: Final = frozenset(
     {"config", "decisions", "hashes", "leaves", "in_leaf", "root", "dots", "probes", "generation", "tickets"}
+    | {"voted_at", "current_at"}  # told to workers that ask for a sealed copy, compared with nothing
 )
 WORKER: Final = 1
 NEVER: Final = 10**13

@@ -89,6 +89,8 @@ class Several:
         """Peer → id of each API key that its gateway worker was told of → whether it is good."""
         self.complete: dict[str, bool] = {}
         """Peer → whether its worker may take these for all there are."""
+        self.told: dict[str, fx.SealedCopy] = {}
+        """Peer → what its gateway worker was last told of a sealed copy."""
         self.requests = 0
         self.log: list[tuple[int, str, Any]] = []
         self.broadcasts = 0
@@ -255,6 +257,11 @@ class Several:
             case fx.Halt():
                 self.halted[peer] = action.reason
                 self.later(0, lambda: self.crash(peer))
+            case fx.SealedCopy():
+                self.told[peer] = action
+                if not action.open and action.incarnation:
+                    done = {"incarnation": action.incarnation, "generation": action.generation, "in_flight": 0}
+                    back(MILLISECOND, ip.SealedAck, worker=action.worker, **done)
             case fx.Believe():
                 self.believed[peer] = action.fingerprints
             case fx.Keys():
@@ -319,6 +326,11 @@ class Several:
         self.requests += 1
         self.step(peer, ip.Ask, request=self.requests, app="myapp", name=name, forwarded=forwarded)
         return self.requests
+
+    def read(self, peer: str) -> fx.SealedCopy:
+        """What the gateway worker of a node is told whose client accepts an old answer."""
+        self.step(peer, ip.ReadSealed, worker=1, app="myapp", name="users")
+        return self.told[peer]
 
     def twin(self, peer: str, copied: bool) -> str:
         """Start a second process under this peer's id, on a copy of its store or on an empty one; its name in this world."""

@@ -101,6 +101,8 @@ class Solo:
             case fx.Door(open=False):
                 for worker in self.workers:
                     self.ack(action, worker)
+            case fx.SealedCopy(open=False) if action.incarnation:
+                self.closed(action)
             case _:
                 pass
 
@@ -160,7 +162,25 @@ class Solo:
             in_flight=in_flight,
         )
 
+    def closed(self, copy: fx.SealedCopy, in_flight: int = 0) -> Effects:
+        """A worker has closed the sealed copy."""
+        return self.step(
+            ip.SealedAck,
+            worker=copy.worker,
+            incarnation=copy.incarnation,
+            generation=copy.generation,
+            in_flight=in_flight,
+        )
+
     # What a test says.
+
+    def read(self, worker: int = 1) -> fx.SealedCopy:
+        """What a worker is told whose client accepts an old answer."""
+        effects = self.step(ip.ReadSealed, worker=worker, app="myapp", name="users")
+        (told,) = effects.actions
+        assert isinstance(told, fx.SealedCopy)
+        assert not effects.writes + effects.sends + effects.broadcasts + effects.decisions, "a read changes nothing"
+        return told
 
     def ask(self, name: str = "users", app: str = "myapp") -> int:
         self.requests += 1

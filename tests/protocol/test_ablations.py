@@ -24,6 +24,7 @@ from tests.protocol import (
     test_promises,
     test_rollback,
     test_routing,
+    test_sealed,
     test_several,
     test_several_sleep,
 )
@@ -118,6 +119,16 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_several_sleep.test_P33_a_member_that_wakes_alone_asks_and_calls_the_others
     ),
     "P34 the commit does not wait for the followers": lambda: test_several.test_P34_a_calm_sleep_is_sealed(3),
+    "P34 a start does not wait for readers of the copy": (
+        test_sealed.test_P34_a_start_waits_until_the_last_reader_is_gone
+    ),
+    "P34 a copy without a seal is read": test_sealed.test_F53_a_stop_that_was_not_clean_leaves_nothing_to_read,
+    "P34 an acknowledgement of an earlier closing counts": (
+        test_sealed.test_P34_an_acknowledgement_of_an_earlier_closing_does_not_count
+    ),
+    "F53 an age that is not known is taken to be none": (
+        test_sealed.test_F53_an_age_that_is_unknown_is_refused_a_new_process_reads_nothing
+    ),
     "P42 any number of members may move at once": test_several_sleep.test_P42_two_members_of_three_never_move,
     "P54 a member without a copy is waited for": (
         lambda: test_several_sleep.test_F54_P54_a_wiped_member_is_not_waited_for("p3")

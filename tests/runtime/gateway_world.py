@@ -32,6 +32,8 @@ from runtime.gateway.frames import (
     Key,
     ListNames,
     Problem,
+    ReadSealed,
+    SealedCopy,
     WorkerConfig,
     WorkerJoined,
 )
@@ -118,6 +120,8 @@ class Keeper:
 
     urls: dict[tuple[str, str], str] = field(factory=dict)
     hops: dict[tuple[str, str], list[tuple[Hop, ...]]] = field(factory=dict)
+    copies: dict[tuple[str, str], SealedCopy] = field(factory=dict)
+    """(app, name) → the sealed copy that a worker is told of when it asks."""
     refuse: Problem | None = None
     silent: bool = False
     directory: tuple[Key, ...] = ()
@@ -136,6 +140,9 @@ class Keeper:
             self.reply(frame)
         if isinstance(frame, WorkerJoined):
             self.host.keys(frame.worker, self.directory, complete=True)
+        if isinstance(frame, ReadSealed) and not self.silent:
+            nothing = SealedCopy(frame.app, frame.name)
+            self.host.sealed_copy(frame.worker, self.copies.get((frame.app, frame.name), nothing))
         if isinstance(frame, ListNames):
             self.host.names(frame.request, [name for app, name in self.urls if app == frame.app])
 

@@ -44,6 +44,11 @@ ANY_FRAME = st.one_of(
         TEXTS,
         st.lists(st.builds(frames.Hop, TEXTS, TEXTS, st.binary(max_size=32)), max_size=3).map(tuple),
     ),
+    st.builds(
+        frames.SealedCopy, TEXTS, TEXTS, TEXTS, NUMBERS, st.booleans(), TEXTS, st.lists(NUMBERS).map(tuple), NUMBERS
+    ),
+    st.builds(frames.ReadSealed, NUMBERS, TEXTS, TEXTS),
+    st.builds(frames.SealedAck, NUMBERS, TEXTS, NUMBERS, NUMBERS),
     st.builds(frames.Believe, st.lists(st.binary(max_size=32), max_size=3).map(tuple)),
     st.builds(frames.Names, REQUESTS, st.lists(TEXTS, max_size=4).map(tuple)),
     st.builds(frames.WorkerJoined, NUMBERS),
