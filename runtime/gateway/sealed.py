@@ -35,8 +35,8 @@ READERS: Final = 200
 """Readers of one worker at a time, and those that wait for a thread; beyond it, `busy`."""
 PATIENCE_S: Final = 0.5
 """How long the node's word is waited for before a query goes the ordinary way."""
-GIVEN_UP_S: Final = 0.25
-"""A reader that was cut off usually ends within a millisecond."""
+GIVEN_UP_S: Final = 0.02
+"""A reader that was cut off usually ends within a millisecond; on a busy machine a start shall not wait for its next turn."""
 
 _Name = tuple[str, str]
 

@@ -3,7 +3,7 @@
 - The file is opened read-only and immutable: no lock is taken, nothing is created or written beside it, its times stay what they were.
 - It has to be the file that the node saw at the clean stop, with an empty WAL, before the first byte is read *and* after the last one. An
   immutable reader of a file that somebody writes sees torn pages without any error; whatever it saw is thrown away.
-- Everything is bounded: time, rows, bytes, memory. A reader that is cut off ends within some thousand instructions of SQLite's machine.
+- Everything is bounded: time, rows, bytes, memory. A reader that is cut off ends within an instruction of SQLite's machine.
 - What the copy cannot answer (an SQL error, too) is no answer: rqlited shall say it.
 """
 
@@ -20,8 +20,9 @@ from attrs import define, field, frozen
 from runtime.gateway import sql_allowed
 from runtime.gateway.sealed_values import Inexact, Table
 
-PROGRESS_STEPS: Final = 5_000
-"""Instructions of SQLite's machine between two looks at the clock, and at whether the reader was cut off: about half a millisecond."""
+PROGRESS_STEPS: Final = 50_000
+"""Instructions of SQLite's machine between two looks at the clock: some hundred microseconds. More often would keep the event loop from the
+interpreter; an interrupt is seen at once."""
 LIKE_CHARACTERS: Final = 1_000
 """Longest pattern of LIKE and GLOB: they are matched within one instruction."""
 HEAP_BYTES: Final = 256 << 20
