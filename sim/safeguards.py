@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from attrs import frozen
 
-from protocol import coordination, gossip, ids, limits, promises, rollback, standing, suspicion
+from protocol import coordination, directory, gossip, ids, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
 from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, serving, sleep, wake
 from protocol.lifecycle.orders import Subject
@@ -237,6 +237,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     ),
     Safeguard("F2", "leases do not end", lambda: patch.dict(TIMERS, {"lease": nothing}), ("offers_end",)),
     Safeguard("F6", "nothing counts against max_databases", replaced(State, "load", zero), ("full_node",)),
+    Safeguard(
+        "F28",
+        "a birth that an answer tells of is only noted",
+        replaced(creation, "_take_in", directory.merge),
+        ("chosen_and_told_by_an_answer",),
+    ),
     Safeguard("F40", "direct clients are not noticed", blind_to_direct_clients, ("direct_traffic",)),
     Safeguard("F45", "outcomes of older runs count", replaced(outcomes, "_current", of_any_run), ("late_repeats",)),
     Safeguard("F46", "a failed start is not retried", replaced(process, "again_later", nothing), ("wake_fails",)),

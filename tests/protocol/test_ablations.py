@@ -117,6 +117,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     ),
     "F2 leases do not end": (test_lifecycle.test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease),
     "F6 nothing counts against max_databases": (test_lifecycle.test_F6_offers_in_flight_count_against_max_databases),
+    "F28 a birth that an answer tells of is only noted": (
+        test_several.test_F28_F7_a_chosen_member_that_an_answer_tells_of_its_birth_takes_part
+    ),
     "F40 direct clients are not noticed": (test_lifecycle.test_F40_requests_that_no_door_saw_keep_it_awake),
     "F45 outcomes of older runs count": (test_lifecycle.test_F45_outcomes_of_an_older_run_change_nothing),
     "F46 a failed start is not retried": (test_lifecycle.test_F60_one_that_keeps_dying_waits_longer_each_time),
