@@ -67,7 +67,7 @@ TAGS: Final[dict[int, type]] = {
     70: rows.Known,
     71: rows.Retired,
     72: rows.Forgotten,
-    73: rows.Moved,
+    74: rows.Moved,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 

@@ -227,6 +227,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         ("two_ports_taken",),
     ),
     Safeguard(
+        "P42",
+        "who moved and cannot tell its group never goes back",
+        replaced(process, "_turn_back", nothing),
+        ("back_where_it_was_known", "moved_and_then_a_member_is_lost"),
+    ),
+    Safeguard(
         "P54",
         "a member without a copy is waited for",
         replaced(sleep, "on_absent", nothing),

@@ -45,7 +45,7 @@ def on_boot(turn: Turn, boot: Boot) -> None:
         digest.replace(state, record.incarnation, record)
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
-    moved = {row.incarnation for row in loaded.get(Moved, [])}
+    moved = {row.incarnation: row.raft for row in loaded.get(Moved, [])}
     _resume(turn, records, promises, instances, moved)
     if state.forgotten:
         rollback.recall(turn)
@@ -73,7 +73,7 @@ def _resume(
     records: list[Record],
     promises: dict[str, EpochPromise],
     instances: dict[str, Instance],
-    moved: set[str],
+    moved: dict[str, int],
 ) -> None:
     turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
@@ -88,7 +88,7 @@ def _resume(
         hosted = Hosted(record, record.phase, promise, ticket, raft=member.raft)
         if instance is not None:
             hosted.http, hosted.raft = instance.http, instance.raft
-        hosted.moved = record.incarnation in moved
+        hosted.moved_from = moved.get(record.incarnation, 0)
         turn.state.host(hosted)
         turn.state.by_ticket[ticket] = record.incarnation
         turn.act(HoldPort(ticket, hosted.raft))

@@ -112,6 +112,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     ),
     "P34 the commit does not wait for the followers": lambda: test_several.test_P34_a_calm_sleep_is_sealed(3),
     "P42 any number of members may move at once": test_several_sleep.test_P42_two_members_of_three_never_move,
+    "P42 who moved and cannot tell its group never goes back": (
+        test_several_sleep.test_P42_F46_who_moved_goes_back_where_the_others_cannot_be_told
+    ),
     "P54 a member without a copy is waited for": (
         lambda: test_several_sleep.test_F54_P54_a_wiped_member_is_not_waited_for("p3")
     ),

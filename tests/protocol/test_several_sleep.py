@@ -292,6 +292,28 @@ def test_P42_one_of_two_members_never_moves() -> None:
     assert world.problem(request) is None, world.story()
 
 
+def test_P42_F46_who_moved_goes_back_where_the_others_cannot_be_told() -> None:
+    """p2 starts on another port, and before anybody is told of it p3 is gone for good: only where p1 knows p2 are the two a quorum."""
+    world = asleep()
+    old = port_of(world, "p2")
+    world.taken.add(("p2", old))
+    world.ask("p1")
+    for _ in range(4_000):
+        if port_of(world, "p2") != old:
+            break
+        world.run(SECOND // 1000)
+    assert port_of(world, "p2") != old
+    world.crash("p3")
+    world.taken.clear()
+    world.run(20 * SECOND)
+    assert port_of(world, "p2") == old, world.story()
+    request = world.ask("p1")
+    world.run(SECOND)
+    assert world.problem(request) is None, world.story()
+    moved = [key for key in world.machines["p2"].rows if key.startswith("moved/")]
+    assert not moved, "its group knows it there"
+
+
 def test_P6_an_address_that_no_majority_has_stored_is_not_used() -> None:
     world = asleep()
     old = port_of(world, "p2")
