@@ -29,6 +29,7 @@ from sim.switches import (
     all_of,
     always,
     any_counter,
+    at_one_moment,
     believe_nobody,
     blind_to_direct_clients,
     commit_with_any_promise,
@@ -132,6 +133,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(standing, "tell", nothing),
         ("commit_then_death", "wake_with_wiped_member"),
     ),
+    Safeguard("P2", "all try again at one moment", at_one_moment, ("both_tell_that_it_is_awake",)),
     Safeguard("P5", "each coordinator signs the birth that it carries on", coordinator_writes, ("birth_carried_on",)),
     Safeguard(
         "P6",

@@ -198,6 +198,15 @@ def launch_at_once() -> Switch:
     return patch.object(coordination, "seek", hasty)
 
 
+def at_one_moment() -> Switch:
+    """Whoever has not told yet that the database is awake tries again after the same time, whatever its rank."""
+
+    def alike(_turn: Turn, _hosted: Hosted) -> int:
+        return 2 * limits.PROMISE_WINDOW
+
+    return patch.object(wake, "_again", alike)
+
+
 def promise_lower() -> Switch:
     """An epoch below the one that is promised, as if none were."""
     promise = promises.promise

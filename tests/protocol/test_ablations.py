@@ -42,6 +42,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_promises.test_P1_an_epoch_is_promised_to_the_first_that_asks
     ),
     "P1 a promise is not durable": (test_promises.test_P1_a_promise_survives_its_process),
+    "P2 all try again at one moment": (
+        test_several_sleep.test_P2_two_members_that_ask_at_one_moment_do_not_do_so_for_ever
+    ),
     "P3 nobody spends an epoch": (test_lifecycle.test_F41_a_query_during_the_drain_vetoes_and_is_served_at_once),
     "P5 a spent epoch is written in": (test_promises.test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used),
     "F46 a start that hung waits as one that failed does": story("two_take_turns"),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from protocol.limits import SECOND
+from protocol import inputs as ip
+from protocol.limits import MILLISECOND, SECOND
 from protocol.messages import (
     MembersStored,
     PromiseAsk,
@@ -22,7 +23,7 @@ from protocol.messages import (
     WakeIntent,
 )
 from protocol.records import Record
-from tests.protocol.several import Several
+from tests.protocol.several import ELECTION, Several
 from tests.protocol.test_several import agreed, asleep, created, formed
 
 
@@ -231,6 +232,27 @@ def test_F50_the_others_do_not_wait_for_a_member_that_is_not_heard() -> None:
     until(world, "falling asleep", 2)
     proposed = [now for now, _p, d in world.log if d.event == "database idle"][-1]
     assert world.now - proposed < SECOND, "no deadline was waited for"
+
+
+def test_P2_two_members_that_ask_at_one_moment_do_not_do_so_for_ever() -> None:
+    """Cut off from each other, each is the first that it hears: both ask for an epoch at once, and again at once when they hear each other."""
+    world = asleep(3, 2)
+    world.cut = {("p1", "p2"), ("p2", "p1")}
+    world.run(8 * SECOND)
+    asleep_since = record(world)
+    intent = WakeIntent(asleep_since.incarnation, asleep_since.version.epoch)
+    world.deliver("p3", "p1", intent)
+    world.run(ELECTION // 3 - MILLISECOND // 2)  # p1 waits for its second voter, and looks again just after that is up
+    world.deliver("p3", "p2", intent)
+    world.run(3 * SECOND)
+    assert set(world.states().values()) == {"active"}
+    assert world.phases() == {"hibernating"}, "nobody could record that it is awake"
+    world.cut.clear()
+    for _ in range(8):
+        for peer in ("p1", "p2"):
+            world.step(peer, ip.Used, worker=1, incarnation=intent.incarnation, count=1, in_flight=0)
+        world.run(SECOND)
+    assert world.phases() == {"active"}, world.story()
 
 
 # --- P42, P6: one member moves --------------------------------------------------------------------------------------
