@@ -18,6 +18,7 @@ KEPT: Final = 2048
 _encoded: dict[int, tuple[Any, bytes]] = {}
 """By identity: the message itself stands beside its bytes, so that no other can take its place while it is remembered."""
 _decoded: dict[bytes, Message] = {}
+_texts: dict[bytes, str] = {}
 
 
 def encode(message: Message) -> bytes:
@@ -28,6 +29,18 @@ def encode(message: Message) -> bytes:
     data = codec.encode(message)
     _remember(message, data)
     return data
+
+
+def text(message: Message) -> str:
+    """The bytes as a Python literal: what the traces of the sender and of each receiver say."""
+    data = encode(message)
+    found = _texts.get(data)
+    if found is None:
+        found = repr(data)
+        if len(_texts) >= KEPT:
+            _texts.clear()
+        _texts[data] = found
+    return found
 
 
 def decode(data: bytes) -> Message:
