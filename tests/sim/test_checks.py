@@ -215,11 +215,13 @@ def test_P5_P62_a_version_comes_again_only_where_nobody_has_heard_of_it(heard: b
     one.put_back(before, whole=False)
     again = (effects.Write(key, codec.encode(active)),)
     if heard:
-        with pytest.raises(Violation, match="P5: two records of .* have version"):
+        with pytest.raises(Violation, match=r"P5: two records of .* have version"):
             world.checks.durable(one, again)
         return
     world.checks.durable(one, again)
-    with pytest.raises(Violation, match="P5: two records of .* have version"):  # what was under way is stored after all
+    with pytest.raises(
+        Violation, match=r"P5: two records of .* have version"
+    ):  # what was under way is stored after all
         world.checks.durable(other, (effects.Write(key, codec.encode(slept)),))
 
 
