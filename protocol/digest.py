@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-from protocol import codec, limits
-from protocol.records import Record
+from protocol import limits
 from protocol.state import State
 
 SIZE = 16
@@ -25,15 +24,15 @@ def leaf_of(incarnation: str) -> int:
     return hashlib.blake2b(incarnation.encode(), digest_size=2).digest()[0] % limits.BUCKETS
 
 
-def replace(state: State, incarnation: str, record: Record | None) -> None:
-    """Account for a record's new value, or (None) for its absence."""
+def replace(state: State, incarnation: str, row: bytes | None) -> None:
+    """Account for a record's new value, as it is stored, or (None) for its absence."""
     new = 0
-    if record is not None:
-        new = int.from_bytes(hashlib.blake2b(codec.encode(record), digest_size=SIZE).digest(), "big")
+    if row is not None:
+        new = int.from_bytes(hashlib.blake2b(row, digest_size=SIZE).digest(), "big")
     leaf = leaf_of(incarnation)
     state.leaves[leaf] ^= state.hashes.pop(incarnation, 0) ^ new
     state.root = b""
-    if record is not None:
+    if row is not None:
         state.hashes[incarnation] = new
         state.in_leaf.setdefault(leaf, set()).add(incarnation)
     else:

@@ -53,9 +53,8 @@ def handled_by(message: type, handler: Callable[..., None]) -> Callable[[], Swit
 def write_nothing(prefix: str) -> Callable[[], Switch]:
     write = Turn.write
 
-    def forgetful(turn: Turn, key: str, row: Any) -> None:
-        if not key.startswith(prefix):
-            write(turn, key, row)
+    def forgetful(turn: Turn, key: str, row: Any) -> bytes:
+        return b"" if key.startswith(prefix) else write(turn, key, row)
 
     return replaced(Turn, "write", forgetful)
 

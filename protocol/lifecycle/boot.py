@@ -42,7 +42,7 @@ def on_boot(turn: Turn, boot: Boot) -> None:
         state.records[record.incarnation] = record
         state.by_name.setdefault(record.birth.internal, []).append(record.incarnation)
         state.dots.setdefault(record.birth.dot, []).append(record.incarnation)
-        digest.replace(state, record.incarnation, record)
+        digest.replace(state, record.incarnation, codec.encode(record))
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
     moved = {row.incarnation: row.raft for row in loaded.get(Moved, [])}
