@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from protocol import codec, digest, invariants
+from protocol import digest, invariants
 from protocol.effects import Door, Effects, Forget, Probe, Snapshot, Start, Terminate, Trash, Write
 from protocol.records import Record, Version
 from protocol.rows import EpochPromise, NamePromise
+from sim import wire
 from sim.laws import Violation
 
 if TYPE_CHECKING:
@@ -51,15 +52,15 @@ class Checks:
             if write.value is None:
                 continue
             if write.key.startswith("promise/"):
-                row = codec.decode_row(write.value)
+                row = wire.decode_row(write.value)
                 assert isinstance(row, EpochPromise)
                 self._promise(machine, row)
             elif write.key.startswith("name/"):
-                row = codec.decode_row(write.value)
+                row = wire.decode_row(write.value)
                 assert isinstance(row, NamePromise)
                 self._name(machine, row)
             elif write.key.startswith("record/"):
-                row = codec.decode_row(write.value)
+                row = wire.decode_row(write.value)
                 assert isinstance(row, Record)
                 self._record(machine, row)
 
@@ -109,7 +110,7 @@ class Checks:
         alone = {machine.name}
         for key in [key for key, (_, stored) in self._versions.items() if stored == alone]:
             kept = machine.disk.rows.get(f"record/{key[0]}")
-            if kept is None or codec.decode_row(kept).version != key[1]:
+            if kept is None or wire.decode_row(kept).version != key[1]:
                 del self._versions[key]
 
     # Where processes begin and end.

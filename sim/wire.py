@@ -1,4 +1,4 @@
-"""Messages as bytes, each encoded and decoded once. The law kept here: bytes travel between simulated nodes, never values, and what
+"""Messages and rows as bytes, each encoded and decoded once. The law kept here: bytes travel between simulated nodes, never values, and what
 is remembered changes nothing but time: messages are frozen, so the same bytes are the same message, whoever reads them.
 
 A heartbeat is put into the trace of its sender, into four packets and into the traces of four receivers: without a memory it would
@@ -19,6 +19,7 @@ _encoded: dict[int, tuple[Any, bytes]] = {}
 """By identity: the message itself stands beside its bytes, so that no other can take its place while it is remembered."""
 _decoded: dict[bytes, Message] = {}
 _texts: dict[bytes, str] = {}
+_rows: dict[bytes, Any] = {}
 
 
 def encode(message: Message) -> bytes:
@@ -54,6 +55,17 @@ def decode(data: bytes) -> Message:
     if id(message) not in _encoded:
         _remember(message, data)
     return message
+
+
+def decode_row(data: bytes) -> Any:
+    """As :func:`protocol.codec.decode_row`: what all members or all nodes store alike is read once."""
+    row = _rows.get(data)
+    if row is None:
+        row = codec.decode_row(data)
+        if len(_rows) >= KEPT:
+            _rows.clear()
+        _rows[data] = row
+    return row
 
 
 def _remember(message: Message, data: bytes) -> None:
