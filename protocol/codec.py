@@ -69,8 +69,8 @@ TAGS: Final[dict[int, type]] = {
     70: rows.Known,
     71: rows.Retired,
     72: rows.Forgotten,
-    73: rows.Moved,
     74: records.ApiKey,
+    75: rows.Moved,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 
@@ -79,13 +79,19 @@ WIRE: Final = frozenset(tag for tag in TAGS if tag < 64)
 
 # --- encoding -------------------------------------------------------------------------------------------------------
 
-_ENCODERS: Final = {kind: (tag, cast("Encode", encoder(kind))) for tag, kind in TAGS.items()}
+
+def _head(tag: int) -> bytes:
+    """An array of three, up to its last: what all values of one tag begin with."""
+    return cbor2.dumps([VERSION, tag, None])[:-1]
+
+
+_ENCODERS: Final = {kind: (tag, _head(tag), cast("Encode", encoder(kind))) for tag, kind in TAGS.items()}
 
 
 def encode(value: Any) -> bytes:
     """The bytes of a message or row. Raises CodecError for a message above ``limits.MESSAGE_BYTES``."""
-    tag, plain = _ENCODERS[type(value)]
-    data = cbor2.dumps([VERSION, tag, plain(value)])
+    tag, head, plain = _ENCODERS[type(value)]
+    data = head + cbor2.dumps(plain(value))
     if len(data) > limits.MESSAGE_BYTES and tag in WIRE:
         raise CodecError(f"{type(value).__name__} of {len(data)} bytes is above the bound of {limits.MESSAGE_BYTES}")
     return data

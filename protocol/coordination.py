@@ -96,9 +96,10 @@ def on_promise_answer(
 
 
 def _others_serve(turn: Turn, hosted: Hosted, asked: PromiseRound) -> bool:
-    """Only who moves needs more than promises: the others have to be a quorum without it, since it is Raft that tells them (P42)."""
+    """Only who moves needs more than promises: the others have to be a quorum without it, since it is Raft that tells them (P42). Not who
+    goes back to where they knew it."""
     members = len(hosted.record.members)
-    if asked.purpose != "address" or members == 1:
+    if asked.purpose != "address" or members == 1 or hosted.raft == hosted.moved_from:
         return True
     serving = [peer for peer in asked.granted if peer != turn.me and asked.standings[peer].ready]
     return len(serving) >= majority(members)

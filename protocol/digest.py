@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from protocol import codec, limits
-from protocol.records import ApiKey, Record
+from protocol.records import ApiKey
 from protocol.state import State
 
 SIZE = 16
@@ -26,13 +26,13 @@ def leaf_of(incarnation: str) -> int:
     return hashlib.blake2b(incarnation.encode(), digest_size=2).digest()[0] % limits.BUCKETS
 
 
-def replace(state: State, incarnation: str, record: Record | None) -> None:
-    """Account for a record's new value, or (None) for its absence."""
-    new = 0 if record is None else _hash(record)
+def replace(state: State, incarnation: str, row: bytes | None) -> None:
+    """Account for a record's new value, as it is stored, or (None) for its absence."""
+    new = 0 if row is None else _hash(row)
     leaf = leaf_of(incarnation)
     state.leaves[leaf] ^= state.hashes.pop(incarnation, 0) ^ new
     state.root = b""
-    if record is not None:
+    if row is not None:
         state.hashes[incarnation] = new
         state.in_leaf.setdefault(leaf, set()).add(incarnation)
     else:
@@ -44,7 +44,9 @@ def replace_key(state: State, key: ApiKey) -> None:
     known = state.keys.get(key.digest)
     if not state.key_leaves:
         state.key_leaves = [0] * limits.BUCKETS
-    state.key_leaves[key_leaf_of(key)] ^= _hash(key) ^ (0 if known is None else _hash(known))
+    state.key_leaves[key_leaf_of(key)] ^= _hash(codec.encode(key)) ^ (
+        0 if known is None else _hash(codec.encode(known))
+    )
     state.root = b""
 
 
@@ -52,8 +54,8 @@ def key_leaf_of(key: ApiKey) -> int:
     return key.sha256[0] % limits.BUCKETS
 
 
-def _hash(row: Record | ApiKey) -> int:
-    return int.from_bytes(hashlib.blake2b(codec.encode(row), digest_size=SIZE).digest(), "big")
+def _hash(row: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(row, digest_size=SIZE).digest(), "big")
 
 
 def short(state: State, incarnation: str) -> bytes:

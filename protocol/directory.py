@@ -35,8 +35,7 @@ def merge(turn: Turn, record: Record) -> Record | None:
         if merged == known:
             return known
     state.records[incarnation] = merged
-    digest.replace(state, incarnation, merged)
-    turn.write(f"record/{incarnation}", merged)
+    digest.replace(state, incarnation, turn.write(f"record/{incarnation}", merged))
     hosted = state.hosted.get(incarnation)
     if hosted is not None:
         hosted.record = merged

@@ -40,22 +40,22 @@ def _of_hosted(state: State, hosted: Hosted) -> Iterator[str]:
         yield f"voted for {hosted.vote} with the door open or {hosted.promise.epoch} promised (P30, P32)"
     if hosted.process in ("snapshotting", "stopping") and hosted.open:
         yield "stopping with an open door (P30)"
-    own = (
-        hosted.record.version.writer == state.store and not state.listening
-    )  # who listens may find that it was rolled back (P62)
-    if own and hosted.record.version.epoch > hosted.promise.epoch:
-        yield f"wrote epoch {hosted.record.version.epoch} with only {hosted.promise.epoch} promised (P5)"
+    version = hosted.record.version
+    # Who listens may find that it was rolled back (P62).
+    if version.epoch > hosted.promise.epoch and version.writer == state.store and not state.listening:
+        yield f"wrote epoch {version.epoch} with only {hosted.promise.epoch} promised (P5)"
     if hosted.waiters and hosted.state in ("active", "idle", "failed", "dropped"):
         yield f"{len(hosted.waiters)} clients wait for nothing (R38)"
     if hosted.state == "hibernating" and hosted.process == "none" and hosted.waiters and not hosted.wanted:
         yield f"{len(hosted.waiters)} clients wait, and no wake is under way (F51)"
     if hosted.state == "idle" and hosted.closing and hosted.open:
         yield "a sleep is being prepared behind an open door (P30)"
+    incarnation = hosted.record.birth.incarnation
     if hosted.readers.told and hosted.held is None and hosted.process not in ("none", "reserving"):
         yield f"{len(hosted.readers.told)} workers may read its copy although its process is {hosted.process} (P34)"
     if hosted.held is not None and (hosted.process != "starting" or not hosted.readers.told):
         yield "a start is held back that nothing stands against (P34)"
-    if hosted.awake != (hosted.incarnation in state.awake):
+    if hosted.awake != (incarnation in state.awake):
         yield f"counted as {'asleep' if hosted.awake else 'awake'} against max_databases, wrongly (F49)"
-    if state.records.get(hosted.incarnation) not in (hosted.record, None):
+    if state.records.get(incarnation) not in (hosted.record, None):
         yield "its record is not the directory's"

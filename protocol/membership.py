@@ -46,12 +46,15 @@ def take_in(turn: Turn, sender: Peer, beat: Heartbeat) -> bool:
         retire(turn, turn.me, because=because)  # whoever says so: they do not hear this node any more
     if sender in turn.state.retired:
         return False
-    retire(turn, *beat.retired, because=because)
+    if beat.retired:
+        retire(turn, *beat.retired, because=because)
     if sender in turn.state.retired or not _note(turn, sender, beat.whole):
         return False
     if beat.whole:
+        nodes = turn.state.nodes
         for peer in beat.known:
-            _note(turn, peer, peer not in beat.joining)
+            if peer not in nodes or not nodes[peer].joined:  # of the others nothing can be new
+                _note(turn, peer, peer not in beat.joining)
     return True
 
 

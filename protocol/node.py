@@ -293,7 +293,8 @@ class Node:
             _TIMERS[kind](turn, key)
             self._settle(turn)
         _INPUTS[type(input)](turn, input)
-        self._settle(turn)
+        if turn.inbox:
+            self._settle(turn)
         return turn.effects()
 
     @staticmethod

@@ -15,8 +15,6 @@ forgot tells an epoch that is at least as high. Promises of names are told with 
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from protocol import limits, membership, promises
 from protocol.ids import Peer, derived
 from protocol.messages import Echo, Heartbeat, Recall, Recalled, SyncAsk, Told
@@ -47,7 +45,7 @@ def note(turn: Turn, sender: Peer, said: Heartbeat | SyncAsk) -> bool:
     if behind(said, row):
         turn.send(sender, Echo(row.store, row.life, row.process, row.promised))
         return False
-    now = evolve(row, store=said.store, life=said.life, process=said.process, promised=said.promised)
+    now = Known(row.peer, row.joined, said.store, said.life, said.process, said.promised)
     if now != row:
         membership.write(turn, now)
     return True

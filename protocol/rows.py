@@ -70,10 +70,11 @@ class Instance:
 
 @frozen
 class Moved:
-    """This node's replica starts on another Raft port than its group knows: until a strong read has passed there, every start
-    joins again under the same node id, and under a promised epoch (P42, P53)."""
+    """This node's replica starts on another Raft port than its group may know: until a strong read has passed there, every start
+    joins again under the same node id, and under a promised epoch (P42, P53). ``raft``: the port where its group knew it before."""
 
     incarnation: str
+    raft: int
 
 
 @frozen

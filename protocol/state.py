@@ -97,12 +97,14 @@ class MembersRound:
     """As a coordinator: changed members that a majority of the former ones is asked to store (P6). Volatile."""
 
     record: Record
+    back: bool = False
+    """To an address where its group knew it before."""
     stored: set[Peer] = Factory(set[Peer])
 
 
 @define
 class Hosted:
-    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``, ``moved``."""
+    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``, ``moved_from``."""
 
     record: Record
     state: str
@@ -117,8 +119,11 @@ class Hosted:
     ready_at: int = 0
     voters: tuple[str, ...] = ()
     leader: bool = False
-    moved: bool = False
-    """It starts on another Raft port than its group may know (P42). Durable, as a row of its own."""
+    moved_from: int = 0
+    """It starts on another Raft port than this one, where its group may know it still; 0: it has not moved (P42). Durable, as a row of its
+    own."""
+    back: bool = False
+    """Its next start is to be there: the others are no quorum that could be told where it went."""
     lost: bool = False
     """Its data was not there at its last start: nothing runs here, nor can it (P54)."""
     failures: int = 0

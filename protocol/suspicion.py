@@ -16,25 +16,26 @@ from protocol.turn import Turn
 
 def hears(turn: Turn, peer: Peer) -> bool:
     """This node has heard ``peer`` within the health threshold; itself always."""
-    if peer == turn.me:
+    state = turn.state
+    config = state.config
+    if peer == config.peer:
         return True
-    view = turn.state.peers.get(peer)
-    return view is not None and turn.now - view.last_heard <= limits.HEALTH_MISSES * turn.state.config.health_interval
+    view = state.peers.get(peer)
+    return view is not None and turn.now - view.last_heard <= limits.HEALTH_MISSES * config.health_interval
 
 
 def eligible(turn: Turn, peer: Peer) -> bool:
     """``peer`` may promise, hears a majority of the known nodes, and is heard by a majority, as far as this node was told."""
-    known, peers = turn.state.known, turn.state.peers
-    if not hears(turn, peer) or (turn.state.listening if peer == turn.me else peers[peer].listening):
+    known, peers, me = turn.state.known, turn.state.peers, turn.me
+    if not hears(turn, peer) or (turn.state.listening if peer == me else peers[peer].listening):
         return False
     needed = majority(len(known))
-    ears = peers[peer].heard if peer != turn.me else {one for one in known if hears(turn, one)}
-    heard_by = sum(
-        one == peer or (hears(turn, peer) if one == turn.me else one in peers and peer in peers[one].heard)
-        for one in known
-        if hears(turn, one)
-    )
-    return len(ears | {peer}) >= needed and heard_by >= needed
+    heard = [one for one in known if hears(turn, one)]
+    ears = peers[peer].heard if peer != me else heard
+    if len(ears) + (peer not in ears) < needed:
+        return False
+    # ``peer`` itself is heard; so it counts as heard by this node, and by itself.
+    return sum(one in (peer, me) or peer in peers[one].heard for one in heard) >= needed
 
 
 def heartbeat(turn: Turn) -> Heartbeat:

@@ -53,10 +53,13 @@ class Turn:
 
     # What is made durable.
 
-    def write(self, key: str, row: Any) -> None:
+    def write(self, key: str, row: Any) -> bytes:
+        """The row as it is stored."""
         if key.startswith(PROMISES):
             self.promised = True
-        self.writes.append(Write(key, codec.encode(row)))
+        data = codec.encode(row)
+        self.writes.append(Write(key, data))
+        return data
 
     def write_identity(self) -> None:
         """What others are told of this store (P62), with everything that it counts in the same transaction."""

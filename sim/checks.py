@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from protocol import codec, digest, invariants
+from protocol import digest, invariants
 from protocol.effects import Door, Effects, Forget, Probe, SealedCopy, Snapshot, Start, Terminate, Trash, Write
 from protocol.records import ApiKey, Record, Version
 from protocol.rows import EpochPromise, NamePromise
+from sim import wire
 from sim.laws import Violation
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Checks:
 
         self._writers: dict[tuple[str, int, int], str] = {}
         """(incarnation, generation, epoch) → the store id that wrote records under it, anywhere."""
-        self._versions: dict[tuple[str, Version], Record] = {}
-        """What each version of a record says; ``members`` is a register of its own."""
+        self._versions: dict[tuple[str, Version], tuple[Record, set[str]]] = {}
+        """What each version of a record says, and the machines that have ever stored it; ``members`` is a register of its own."""
         self._founded: set[str] = set()
         self._keys: dict[str, ApiKey] = {}
         """SHA-256 → how the key was born, anywhere."""
@@ -55,19 +56,19 @@ class Checks:
             if write.value is None:
                 continue
             if write.key.startswith("promise/"):
-                row = codec.decode_row(write.value)
+                row = wire.decode_row(write.value)
                 assert isinstance(row, EpochPromise)
                 self._promise(machine, row)
             elif write.key.startswith("name/"):
-                row = codec.decode_row(write.value)
+                row = wire.decode_row(write.value)
                 assert isinstance(row, NamePromise)
                 self._name(machine, row)
             elif write.key.startswith("record/"):
-                row = codec.decode_row(write.value)
+                row = wire.decode_row(write.value)
                 assert isinstance(row, Record)
-                self._record(row)
+                self._record(machine, row)
             elif write.key.startswith("key/"):
-                row = codec.decode_row(write.value)
+                row = wire.decode_row(write.value)
                 assert isinstance(row, ApiKey)
                 self._key(machine, row)
 
@@ -95,7 +96,7 @@ class Checks:
             raise Violation("P10", f"{machine.name} promised {row.internal} to {before} and now to {row.attempt}")
         self._named[key] = row.attempt
 
-    def _record(self, row: Record) -> None:
+    def _record(self, machine: Machine, row: Record) -> None:
         """One writer for each epoch, whoever stores what it wrote: two would make versions that nothing orders."""
         version = row.version
         writer = self._writers.setdefault((row.incarnation, version.generation, version.epoch), version.writer)
@@ -103,7 +104,8 @@ class Checks:
             raise Violation(
                 "P5", f"epoch {version.epoch} of {row.incarnation} has two writers: {writer}, {version.writer}"
             )
-        first = self._versions.setdefault((row.incarnation, version), row)
+        first, stored = self._versions.setdefault((row.incarnation, version), (row, set[str]()))
+        stored.add(machine.name)
         if evolve(row, members=first.members, stamp=first.stamp) != first:
             raise Violation("P5", f"two records of {row.incarnation} have version {version}: {first}, {row}")
 
@@ -118,10 +120,17 @@ class Checks:
             raise Violation("P23", f"the key {row.id} was revoked on {machine.name}, and is so no more")
 
     def wiped(self, machine: Machine) -> None:
-        """What this machine promised is gone with its disk: P61 sees to it that the rest is enough."""
+        """What this machine promised is gone with its disk: P61 sees to it that the rest is enough. So is a record that it alone ever
+        stored, unless the disk that takes the place of the former has it: nobody can tell it that its epoch was used (P62). Where one that
+        was under way is stored after all, the two count as two."""
         self._promised = {key: epoch for key, epoch in self._promised.items() if key[0] != machine.name}
         self._named = {key: attempt for key, attempt in self._named.items() if key[0] != machine.name}
         self._revoked = {key for key in self._revoked if key[0] != machine.name}
+        alone = {machine.name}
+        for key in [key for key, (_, stored) in self._versions.items() if stored == alone]:
+            kept = machine.disk.rows.get(f"record/{key[0]}")
+            if kept is None or wire.decode_row(kept).version != key[1]:
+                del self._versions[key]
 
     # Where processes begin and end.
 

@@ -39,7 +39,8 @@ class Moments:
 
     def __init__(self) -> None:
         self._watches: list[Watch] = []
-        self._names: frozenset[str] = frozenset()
+        self.names: frozenset[str] = frozenset()
+        """Of moments that somebody waits for: only of these does anybody need to say that they are there."""
 
     def wait(self, watch: Watch) -> None:
         self._watches.append(watch)
@@ -47,11 +48,7 @@ class Moments:
 
     def _index(self) -> None:
         names = {watch.name for watch in self._watches}
-        self._names = frozenset(names | EFFECTS if "" in names else names)
-
-    def awaits(self, name: str) -> bool:
-        """Somebody waits for a moment of this name: only then does anybody need to say that it is there."""
-        return name in self._names
+        self.names = frozenset(names | EFFECTS if "" in names else names)
 
     def seen(self, machine: Machine, name: str, database: str) -> None:
         for watch in tuple(self._watches):

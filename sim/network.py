@@ -85,9 +85,9 @@ class Network:
             self._travel(link, data, ordered)
 
     def _travel(self, link: Link, data: bytes, ordered: bool) -> None:
-        slowest = self.weather.slowest
+        slowest, hop = self.weather.slowest, timings.HOP
         schedule = self._world.schedule
-        at = schedule.now + between(self._chance, (timings.HOP[0], max(slowest, timings.HOP[1])))
+        at = schedule.now + between(self._chance, (hop[0], slowest) if slowest > hop[1] else hop)
         if ordered:
             at = self._last[link] = max(self._last.get(link, 0), at)
         schedule.at(at, self._arrive, link, data)

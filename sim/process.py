@@ -38,6 +38,7 @@ class NodeProcess:
         self.hands = Executor(machine, self)
         self._schedule = machine.schedule
         self._chance = machine.streams["node"]
+        self._timers = self.engine.state.timers
         self._queue: deque[tuple[type, tuple[Any, ...]]] = deque()
         self._committing = False
         self._own_clock = bool(machine.settings.offset or machine.settings.drift)
@@ -85,14 +86,13 @@ class NodeProcess:
                 if wanted is not NOTHING:
                     batch.append(wanted)
                     writes = writes or bool(wanted.writes)
-            timers = self.engine.state.timers
-            deadline = timers.deadline
+            deadline = self._timers.deadline
             if deadline is not None:
                 if deadline <= now and self.alive:
                     wanted = self._step(inputs.Tick(now), ())
                     batch.append(wanted)
                     writes = writes or bool(wanted.writes)
-                    deadline = timers.deadline
+                    deadline = self._timers.deadline
                 if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
                     self._tick_at = deadline
                     at = self.machine.when(deadline) if self._own_clock else deadline
@@ -108,12 +108,12 @@ class NodeProcess:
 
     def _step(self, given: inputs.Input, fields: tuple[Any, ...]) -> Effects:
         machine = self.machine
-        if machine.moments.awaits(kind := type(given).__name__):
+        if (kind := type(given).__name__) in machine.moments.names:
             machine.moments.seen(machine, kind, machine.database_of(given))
             if not self.alive:
                 return NOTHING
         if machine.remembered is not None:
-            machine.remembered[type(given).__name__] = (type(given), fields)
+            machine.remembered[kind] = (type(given), fields)
         self.stepped = True
         if machine.world.paths is not None:
             coverage.taken(machine.world.paths, given)
@@ -139,7 +139,7 @@ class NodeProcess:
                 disk.write(step.writes)
         delay = between(self._chance, timings.STORE_COMMIT) * disk.slowness
         self._schedule.after(delay, self._committed, batch)
-        if self.machine.moments.awaits("Write"):
+        if "Write" in self.machine.moments.names:
             self.machine.moments.seen(self.machine, "Write", "")
 
     def _committed(self, batch: list[Effects]) -> None:
@@ -178,7 +178,7 @@ class NodeProcess:
         moments = machine.moments
         for number, step in enumerate(batch):
             for action in step.actions:
-                if moments.awaits(kind := type(action).__name__):
+                if (kind := type(action).__name__) in moments.names:
                     moments.seen(machine, kind, machine.database_of(action))
                 if not self.alive:
                     return
@@ -192,7 +192,7 @@ class NodeProcess:
                 machine.world.network.broadcast(machine, message)
             for decision in step.decisions:
                 machine.world.decided(machine, decision)
-                if moments.awaits(decision.event):
+                if decision.event in moments.names:
                     moments.seen(machine, decision.event, decision.database)
             if not self.alive:
                 return

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from attrs import frozen
 
-from protocol import coordination, digest, gossip, ids, keys, limits, promises, rollback, standing, suspicion
+from protocol import coordination, digest, directory, gossip, ids, keys, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
 from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, sealed, serving, sleep, wake
 from protocol.lifecycle.orders import Subject
@@ -29,6 +29,7 @@ from sim.switches import (
     all_of,
     always,
     any_counter,
+    at_one_moment,
     believe_nobody,
     blind_to_direct_clients,
     commit_with_any_promise,
@@ -137,6 +138,7 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(standing, "tell", nothing),
         ("commit_then_death", "wake_with_wiped_member"),
     ),
+    Safeguard("P2", "all try again at one moment", at_one_moment, ("both_tell_that_it_is_awake",)),
     Safeguard("P5", "each coordinator signs the birth that it carries on", coordinator_writes, ("birth_carried_on",)),
     Safeguard(
         "P6",
@@ -259,6 +261,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         ("two_ports_taken",),
     ),
     Safeguard(
+        "P42",
+        "who moved and cannot tell its group never goes back",
+        replaced(process, "_turn_back", nothing),
+        ("back_where_it_was_known", "moved_and_then_a_member_is_lost"),
+    ),
+    Safeguard(
         "P54",
         "a member without a copy is waited for",
         replaced(sleep, "on_absent", nothing),
@@ -269,6 +277,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     ),
     Safeguard("F2", "leases do not end", lambda: patch.dict(TIMERS, {"lease": nothing}), ("offers_end",)),
     Safeguard("F6", "nothing counts against max_databases", replaced(State, "load", zero), ("full_node",)),
+    Safeguard(
+        "F28",
+        "a birth that an answer tells of is only noted",
+        replaced(creation, "_take_in", directory.merge),
+        ("chosen_and_told_by_an_answer",),
+    ),
     Safeguard("F40", "direct clients are not noticed", blind_to_direct_clients, ("direct_traffic",)),
     Safeguard("F45", "outcomes of older runs count", replaced(outcomes, "_current", of_any_run), ("late_repeats",)),
     Safeguard("F46", "a failed start is not retried", replaced(process, "again_later", nothing), ("wake_fails",)),

@@ -28,7 +28,7 @@ class Schedule:
 
     def at(self, time: int, call: Call, *arguments: object) -> None:
         """Do ``call(*arguments)`` at ``time`` µs; what is past already happens next, never before what is under way."""
-        heappush(self._heap, (max(self.now, time), self._order(), call, arguments))
+        heappush(self._heap, (time if time > self.now else self.now, self._order(), call, arguments))
 
     def after(self, delay: int, call: Call, *arguments: object) -> None:
         """Do ``call(*arguments)`` ``delay`` µs from now."""

@@ -54,9 +54,8 @@ def handled_by(message: type, handler: Callable[..., None]) -> Callable[[], Swit
 def write_nothing(prefix: str) -> Callable[[], Switch]:
     write = Turn.write
 
-    def forgetful(turn: Turn, key: str, row: Any) -> None:
-        if not key.startswith(prefix):
-            write(turn, key, row)
+    def forgetful(turn: Turn, key: str, row: Any) -> bytes:
+        return b"" if key.startswith(prefix) else write(turn, key, row)
 
     return replaced(Turn, "write", forgetful)
 
@@ -230,6 +229,15 @@ def launch_at_once() -> Switch:
             seek(turn, hosted, purpose)
 
     return patch.object(coordination, "seek", hasty)
+
+
+def at_one_moment() -> Switch:
+    """Whoever has not told yet that the database is awake tries again after the same time, whatever its rank."""
+
+    def alike(_turn: Turn, _hosted: Hosted) -> int:
+        return 2 * limits.PROMISE_WINDOW
+
+    return patch.object(wake, "_again", alike)
 
 
 def promise_lower() -> Switch:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -23,26 +22,21 @@ BATCH: Final = 512
 """Lines hashed at once: what a call costs is shared by so many."""
 
 
+def _text(kind: type, name: str) -> Callable[[Any], str]:
+    """A function to a value's canonical text, compiled once to one expression: this is done for every fact of a run."""
+    fields = ", ".join(f"{{v.{field.name}!r}}" for field in attrs.fields(kind))
+    return cast("Callable[[Any], str]", eval(f"lambda v: f'{name}({fields})'"))  # names come from our own classes only
+
+
 def _texts(kinds: Iterable[type]) -> dict[type, Callable[[Any], str]]:
-    """For each class a function to its canonical text, compiled once: ``attrs.astuple`` would cost more than the engine."""
-    texts: dict[type, Callable[[Any], str]] = {}
-    for kind in kinds:
-        names = [field.name for field in attrs.fields(kind)]
-        fields = attrgetter(*names)
-        bare = len(names) == 1
-        texts[kind] = _line(kind.__name__, fields, bare)
-    return texts
-
-
-def _line(name: str, fields: Callable[[Any], Any], bare: bool) -> Callable[[Any], str]:
-    return (lambda value: f"{name}({fields(value)!r})") if bare else (lambda value: f"{name}{fields(value)!r}")
+    return {kind: _text(kind, kind.__name__) for kind in kinds}
 
 
 INPUTS: Final = _texts(inputs.Input.__args__)
-INPUTS[inputs.Received] = lambda v: f"Received{(v.now, v.sender, wire.encode(v.message))!r}"
+INPUTS[inputs.Received] = lambda v: f"Received({v.now}, {v.sender!r}, {wire.text(v.message)})"
 ACTIONS: Final = _texts(effects.Action.__args__)
-_write = attrgetter("key", "value")
-_decision = attrgetter("event", "database", "because", "law", "fields")
+_write = _text(effects.Write, "")
+_decision = _text(effects.Decision, "")
 
 
 class Trace:
@@ -61,15 +55,15 @@ class Trace:
         add(f"{node} > {INPUTS[type(given)](given)}")
         if wanted is not effects.NOTHING:
             for write in wanted.writes:
-                add(f"{node} = {_write(write)!r}")
+                add(f"{node} = {_write(write)}")
             for action in wanted.actions:
                 add(f"{node} ! {ACTIONS[type(action)](action)}")
             for send in wanted.sends:
-                add(f"{node} @ {send.to} {wire.encode(send.message)!r}")
+                add(f"{node} @ {send.to} {wire.text(send.message)}")
             for message in wanted.broadcasts:
-                add(f"{node} @ * {wire.encode(message)!r}")
+                add(f"{node} @ * {wire.text(message)}")
             for decision in wanted.decisions:
-                add(f"{node} : {_decision(decision)!r}")
+                add(f"{node} : {_decision(decision)}")
         if len(self._lines) > BATCH:
             self.flush()
 

@@ -1,4 +1,4 @@
-"""Messages as bytes, each encoded and decoded once. The law kept here: bytes travel between simulated nodes, never values, and what
+"""Messages and rows as bytes, each encoded and decoded once. The law kept here: bytes travel between simulated nodes, never values, and what
 is remembered changes nothing but time: messages are frozen, so the same bytes are the same message, whoever reads them.
 
 A heartbeat is put into the trace of its sender, into four packets and into the traces of four receivers: without a memory it would
@@ -18,6 +18,8 @@ KEPT: Final = 2048
 _encoded: dict[int, tuple[Any, bytes]] = {}
 """By identity: the message itself stands beside its bytes, so that no other can take its place while it is remembered."""
 _decoded: dict[bytes, Message] = {}
+_texts: dict[bytes, str] = {}
+_rows: dict[bytes, Any] = {}
 
 
 def encode(message: Message) -> bytes:
@@ -28,6 +30,18 @@ def encode(message: Message) -> bytes:
     data = codec.encode(message)
     _remember(message, data)
     return data
+
+
+def text(message: Message) -> str:
+    """The bytes as a Python literal: what the traces of the sender and of each receiver say."""
+    data = encode(message)
+    found = _texts.get(data)
+    if found is None:
+        found = repr(data)
+        if len(_texts) >= KEPT:
+            _texts.clear()
+        _texts[data] = found
+    return found
 
 
 def decode(data: bytes) -> Message:
@@ -41,6 +55,17 @@ def decode(data: bytes) -> Message:
     if id(message) not in _encoded:
         _remember(message, data)
     return message
+
+
+def decode_row(data: bytes) -> Any:
+    """As :func:`protocol.codec.decode_row`: what all members or all nodes store alike is read once."""
+    row = _rows.get(data)
+    if row is None:
+        row = codec.decode_row(data)
+        if len(_rows) >= KEPT:
+            _rows.clear()
+        _rows[data] = row
+    return row
 
 
 def _remember(message: Message, data: bytes) -> None:

@@ -42,11 +42,11 @@ def on_boot(turn: Turn, boot: Boot) -> None:
         state.records[record.incarnation] = record
         state.by_name.setdefault(record.birth.internal, []).append(record.incarnation)
         state.dots.setdefault(record.birth.dot, []).append(record.incarnation)
-        digest.replace(state, record.incarnation, record)
+        digest.replace(state, record.incarnation, codec.encode(record))
     keys.load(state, loaded.get(ApiKey, []))
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
-    moved = {row.incarnation for row in loaded.get(Moved, [])}
+    moved = {row.incarnation: row.raft for row in loaded.get(Moved, [])}
     _resume(turn, records, promises, instances, moved)
     if state.forgotten:
         rollback.recall(turn)
@@ -74,7 +74,7 @@ def _resume(
     records: list[Record],
     promises: dict[str, EpochPromise],
     instances: dict[str, Instance],
-    moved: set[str],
+    moved: dict[str, int],
 ) -> None:
     turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
@@ -89,7 +89,7 @@ def _resume(
         hosted = Hosted(record, record.phase, promise, ticket, raft=member.raft)
         if instance is not None:
             hosted.http, hosted.raft = instance.http, instance.raft
-        hosted.moved = record.incarnation in moved
+        hosted.moved_from = moved.get(record.incarnation, 0)
         turn.state.host(hosted)
         turn.state.by_ticket[ticket] = record.incarnation
         turn.act(HoldPort(ticket, hosted.raft))

@@ -21,7 +21,7 @@ from protocol.messages import (
     Report,
     StoreBirth,
 )
-from protocol.records import Attempt, Birth, Record, acknowledged, newborn
+from protocol.records import Attempt, Birth, Record, acknowledged, join, newborn
 from protocol.state import Creation
 from protocol.turn import Turn
 
@@ -61,14 +61,13 @@ def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
         return  # a late offer of an earlier attempt counts for nothing (F5)
     creation.answers[sender] = message
     if message.record is not None:
-        record = directory.merge(turn, message.record)
-        if record is None:
+        if directory.dropped(turn.state, message.record.incarnation):
             # It knows an incarnation that is no more: it is told so, and asked again (P10, F9).
             del creation.answers[sender]
             turn.send(sender, Dropped(message.record.incarnation))
             turn.send(sender, CreateRequest(creation.attempt, creation.app, creation.name, creation.replication_factor))
             return
-        _known(turn, creation, record)
+        _known(turn, creation, _take_in(turn, message.record))
         return
     if message.stance == "superseded":
         _give_way(turn, creation, sender, message.higher)
@@ -78,6 +77,13 @@ def on_answer(turn: Turn, sender: Peer, message: CreateAnswer) -> None:
         _close(turn, creation)
     elif offers >= creation.replication_factor and denials >= majority(len(turn.state.known)):
         turn.after("offers", internal, limits.OFFER_GRACE)
+
+
+def _take_in(turn: Turn, record: Record) -> Record:
+    """What an answer tells counts as the news of it would: this node may be a chosen member that no confirm has reached (F28, F7)."""
+    turn.learn(record)
+    known = turn.state.records.get(record.incarnation)
+    return record if known is None else join(known, record)
 
 
 def _known(turn: Turn, creation: Creation, record: Record) -> None:

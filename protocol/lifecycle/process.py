@@ -50,7 +50,7 @@ def begin(turn: Turn, hosted: Hosted) -> None:
     assert hosted.process == "none", hosted.process
     sealed.revoke(turn, hosted)  # now, so that the ports are looked for meanwhile
     turn.state.turn_to(hosted, process="reserving")
-    turn.act(ReservePorts(hosted.ticket, hosted.http, _own(turn, hosted).raft))
+    turn.act(ReservePorts(hosted.ticket, hosted.http, hosted.moved_from if hosted.back else _own(turn, hosted).raft))
 
 
 def spend_and_begin(turn: Turn, hosted: Hosted) -> None:
@@ -68,7 +68,7 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
     member = _own(turn, hosted)
     changed = (http, raft) != (hosted.http, hosted.raft)
     hosted.http, hosted.raft = http, raft
-    if member.raft == raft and not hosted.moved:
+    if member.raft == raft and not hosted.moved_from:
         if changed:
             _write_ports(turn, hosted)
         launch(turn, hosted, "restart")
@@ -79,8 +79,10 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
         try_again(turn, hosted, f"its Raft port {member.raft} is taken, and the database is not born yet")
     else:
         because = f"its Raft port {member.raft} is taken by another process"
-        if hosted.moved:
+        if hosted.moved_from:
             because = "its group may not know yet where it is"
+        if hosted.moved_from == raft:
+            because = "back to where its group knew it: the others are no quorum that could be told of another"
         turn.decide("port replaced", hosted, because, "P42", raft_port=raft)
         coordination.seek(turn, hosted, "address")
 
@@ -97,13 +99,15 @@ def _write_ports(turn: Turn, hosted: Hosted) -> None:
 def start_elsewhere(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     """The epoch for a new address is promised. The only voter records it, and is told it by ``peers.json``. One of several moves
     only while the others are a quorum without it, since it is Raft that has to tell them: never two at a time, so that addresses
-    change on a minority (P42); and only once a majority of the members has stored it (P6)."""
+    change on a minority (P42); and only once a majority of the members has stored it (P6). Where they are none, it goes back to where
+    they knew it: nobody has to be told that, and without it they may be no quorum ever again."""
     if hosted.process != "reserving":
         return
     count = len(hosted.record.members)
-    if count > 1 and not hosted.moved:
-        hosted.moved = True
-        turn.write(f"moved/{hosted.incarnation}", Moved(hosted.incarnation))
+    back, hosted.back = hosted.raft == hosted.moved_from, False
+    if count > 1 and (back or not hosted.moved_from):
+        hosted.moved_from = _own(turn, hosted).raft
+        turn.write(f"moved/{hosted.incarnation}", Moved(hosted.incarnation, hosted.moved_from))
     phase: Phase = "active" if count > 1 else hosted.record.phase
     seal: Seal | None = None if count > 1 else hosted.record.seal
     record = promises.next_record(turn, hosted, asked.epoch, phase, seal)
@@ -111,7 +115,7 @@ def start_elsewhere(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     moved = evolve(_own(turn, hosted), raft=hosted.raft)
     members = tuple(moved if one.peer == turn.me else one for one in hosted.record.members)
     stamp = Stamp(record.stamp.generation, record.stamp.term, record.stamp.commit + 1)
-    hosted.moving = MembersRound(evolve(record, members=members, stamp=stamp))
+    hosted.moving = MembersRound(evolve(record, members=members, stamp=stamp), back)
     turn.after("members", hosted.incarnation, limits.PROMISE_WINDOW)
     for peer in hosted.record.peers:
         turn.send(peer, StoreMembers(hosted.moving.record))
@@ -136,6 +140,9 @@ def on_members_stored(turn: Turn, sender: Peer, message: MembersStored) -> None:
         (only,) = moving.record.members
         launch(turn, hosted, "restart", peers=((only.node_id(hosted.incarnation), only.address),))
         return
+    if moving.back:
+        launch(turn, hosted, "restart")
+        return
     others = tuple(member.address for member in moving.record.members if member.peer != turn.me)
     launch(turn, hosted, "restart", join=others)
 
@@ -147,11 +154,20 @@ def on_members_deadline(turn: Turn, incarnation: str) -> None:
 
 
 def on_address_lost(turn: Turn, hosted: Hosted) -> None:
-    if hosted.process == "reserving":
+    if hosted.process != "reserving":
+        return
+    if hosted.moved_from:
+        _turn_back(hosted)
+        because = "the others are no quorum that could be told where it is"
+    else:
         port = _own(turn, hosted).raft
-        try_again(
-            turn, hosted, f"its Raft port {port} is taken, and the others are no quorum that could be told another"
-        )
+        because = f"its Raft port {port} is taken, and the others are no quorum that could be told another"
+    try_again(turn, hosted, because)
+
+
+def _turn_back(hosted: Hosted) -> None:
+    """Whether its group knows where it went, it cannot know: it tries both by turns. The others tell no difference from a late start."""
+    hosted.back = not hosted.back
 
 
 def _end_moving(turn: Turn, hosted: Hosted) -> None:
@@ -171,8 +187,9 @@ def try_again(turn: Turn, hosted: Hosted, because: str) -> None:
 
 def settled(turn: Turn, hosted: Hosted) -> None:
     """A strong read has passed: its group knows it where it is."""
-    if hosted.moved:
-        hosted.moved = False
+    hosted.back = False
+    if hosted.moved_from:
+        hosted.moved_from = 0
         turn.erase(f"moved/{hosted.incarnation}")
 
 
@@ -251,7 +268,7 @@ def bury(turn: Turn, hosted: Hosted) -> None:
         turn.cancel(kind, incarnation)
     turn.erase(f"promise/{incarnation}")
     turn.erase(f"instance/{incarnation}")
-    if hosted.moved:
+    if hosted.moved_from:
         turn.erase(f"moved/{incarnation}")
     turn.act(ReleasePorts(hosted.ticket))
     del turn.state.by_ticket[hosted.ticket]

@@ -126,12 +126,17 @@ def _activate_soon(turn: Turn, hosted: Hosted) -> None:
 
 
 def on_activate(turn: Turn, incarnation: str) -> None:
-    """The record does not say yet that this database is awake: seek an epoch to write it in (P41)."""
+    """The record does not say yet that this database is awake: seek an epoch to write it in (P41). Each waits as long as its rank says
+    before it tries again: two that ask at one moment each promise themselves first, and would for ever (P2)."""
     hosted = turn.state.hosted.get(incarnation)
     if hosted is None or hosted.record.phase == "active" or hosted.state not in ("active", "idle"):
         return
-    turn.after("activate", incarnation, 2 * limits.PROMISE_WINDOW)
+    turn.after("activate", incarnation, _again(turn, hosted))
     coordination.seek(turn, hosted, "wake")
+
+
+def _again(turn: Turn, hosted: Hosted) -> int:
+    return 2 * limits.PROMISE_WINDOW + coordination.rank(turn, hosted) * limits.ACTIVATE_PATIENCE
 
 
 def write_active(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:

@@ -44,6 +44,9 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_promises.test_P1_an_epoch_is_promised_to_the_first_that_asks
     ),
     "P1 a promise is not durable": (test_promises.test_P1_a_promise_survives_its_process),
+    "P2 all try again at one moment": (
+        test_several_sleep.test_P2_two_members_that_ask_at_one_moment_do_not_do_so_for_ever
+    ),
     "P3 nobody spends an epoch": (test_lifecycle.test_F41_a_query_during_the_drain_vetoes_and_is_served_at_once),
     "P5 a spent epoch is written in": (test_promises.test_P5_an_epoch_that_was_lost_while_it_was_asked_for_is_not_used),
     "F46 a start that hung waits as one that failed does": story("two_take_turns"),
@@ -130,11 +133,17 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_sealed.test_F53_an_age_that_is_unknown_is_refused_a_new_process_reads_nothing
     ),
     "P42 any number of members may move at once": test_several_sleep.test_P42_two_members_of_three_never_move,
+    "P42 who moved and cannot tell its group never goes back": (
+        test_several_sleep.test_P42_F46_who_moved_goes_back_where_the_others_cannot_be_told
+    ),
     "P54 a member without a copy is waited for": (
         lambda: test_several_sleep.test_F54_P54_a_wiped_member_is_not_waited_for("p3")
     ),
     "F2 leases do not end": (test_lifecycle.test_F2_an_offer_that_no_confirm_reaches_ends_by_its_lease),
     "F6 nothing counts against max_databases": (test_lifecycle.test_F6_offers_in_flight_count_against_max_databases),
+    "F28 a birth that an answer tells of is only noted": (
+        test_several.test_F28_F7_a_chosen_member_that_an_answer_tells_of_its_birth_takes_part
+    ),
     "F40 direct clients are not noticed": (test_lifecycle.test_F40_requests_that_no_door_saw_keep_it_awake),
     "F45 outcomes of older runs count": (test_lifecycle.test_F45_outcomes_of_an_older_run_change_nothing),
     "F46 a failed start is not retried": (test_lifecycle.test_F60_one_that_keeps_dying_waits_longer_each_time),

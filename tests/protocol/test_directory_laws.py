@@ -317,9 +317,9 @@ def volatile_fields_in_the_digest(patch: pytest.MonkeyPatch) -> None:
     """What one node has seen and another need not have is hashed too."""
     replace = digest.replace
 
-    def with_turns(state: State, incarnation: str, record: Record | None) -> None:
-        replace(state, incarnation, record)
-        if record is not None:
+    def with_turns(state: State, incarnation: str, row: bytes | None) -> None:
+        replace(state, incarnation, row)
+        if row is not None:
             state.leaves[digest.leaf_of(incarnation)] ^= len(state.config.peer + state.store) + ord(state.store[0])
 
     patch.setattr(digest, "replace", with_turns)

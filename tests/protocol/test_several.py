@@ -11,6 +11,7 @@ from protocol import effects as fx
 from protocol import inputs as ip
 from protocol.limits import MILLISECOND, SECOND
 from protocol.messages import (
+    CreateAnswer,
     CreateConfirm,
     CreateRequest,
     Dropped,
@@ -21,6 +22,7 @@ from protocol.messages import (
     SleepVote,
     WakeIntent,
 )
+from protocol.records import Attempt
 from tests.protocol.several import Machine, Several
 
 
@@ -104,6 +106,22 @@ def test_F7_a_lost_confirm_is_repeated() -> None:
     assert lost[0] == 2
     assert world.problem(request) is None
     assert len(next(iter(world.groups.values())).voters) == 3
+
+
+def test_F28_F7_a_chosen_member_that_an_answer_tells_of_its_birth_takes_part() -> None:
+    """p2 is chosen, and hears neither of the birth nor of its confirm; the next attempt makes it the coordinator, and p1 tells it that the
+    name lives."""
+    world = formed(rf=2)
+    world.lose = lambda _sender, to, message: to == "p2" and not isinstance(message, CreateRequest | CreateAnswer)
+    world.ask("p1")
+    world.run(500 * MILLISECOND)
+    (birth,) = (record.birth for record in world.state("p1").records.values())
+    assert [member.peer for member in birth.members] == ["p1", "p2"]
+    assert not world.state("p2").records
+    for peer in ("p1", "p2"):
+        world.deliver("p3", peer, CreateRequest(Attempt(2, "p2"), "myapp", "users", 2))
+    world.run(5 * MILLISECOND)
+    assert birth.incarnation in world.state("p2").hosted, world.story()
 
 
 def test_F7_a_lost_report_is_asked_for_again() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from protocol.limits import SECOND
+from protocol import inputs as ip
+from protocol.limits import MILLISECOND, SECOND
 from protocol.messages import (
     MembersStored,
     PromiseAsk,
@@ -22,7 +23,7 @@ from protocol.messages import (
     WakeIntent,
 )
 from protocol.records import Record
-from tests.protocol.several import Several
+from tests.protocol.several import ELECTION, Several
 from tests.protocol.test_several import agreed, asleep, created, formed
 
 
@@ -233,6 +234,27 @@ def test_F50_the_others_do_not_wait_for_a_member_that_is_not_heard() -> None:
     assert world.now - proposed < SECOND, "no deadline was waited for"
 
 
+def test_P2_two_members_that_ask_at_one_moment_do_not_do_so_for_ever() -> None:
+    """Cut off from each other, each is the first that it hears: both ask for an epoch at once, and again at once when they hear each other."""
+    world = asleep(3, 2)
+    world.cut = {("p1", "p2"), ("p2", "p1")}
+    world.run(8 * SECOND)
+    asleep_since = record(world)
+    intent = WakeIntent(asleep_since.incarnation, asleep_since.version.epoch)
+    world.deliver("p3", "p1", intent)
+    world.run(ELECTION // 3 - MILLISECOND // 2)  # p1 waits for its second voter, and looks again just after that is up
+    world.deliver("p3", "p2", intent)
+    world.run(3 * SECOND)
+    assert set(world.states().values()) == {"active"}
+    assert world.phases() == {"hibernating"}, "nobody could record that it is awake"
+    world.cut.clear()
+    for _ in range(8):
+        for peer in ("p1", "p2"):
+            world.step(peer, ip.Used, worker=1, incarnation=intent.incarnation, count=1, in_flight=0)
+        world.run(SECOND)
+    assert world.phases() == {"active"}, world.story()
+
+
 # --- P42, P6: one member moves --------------------------------------------------------------------------------------
 
 
@@ -290,6 +312,28 @@ def test_P42_one_of_two_members_never_moves() -> None:
     request = world.ask("p1")
     world.run(5 * SECOND)
     assert world.problem(request) is None, world.story()
+
+
+def test_P42_F46_who_moved_goes_back_where_the_others_cannot_be_told() -> None:
+    """p2 starts on another port, and before anybody is told of it p3 is gone for good: only where p1 knows p2 are the two a quorum."""
+    world = asleep()
+    old = port_of(world, "p2")
+    world.taken.add(("p2", old))
+    world.ask("p1")
+    for _ in range(4_000):
+        if port_of(world, "p2") != old:
+            break
+        world.run(SECOND // 1000)
+    assert port_of(world, "p2") != old
+    world.crash("p3")
+    world.taken.clear()
+    world.run(20 * SECOND)
+    assert port_of(world, "p2") == old, world.story()
+    request = world.ask("p1")
+    world.run(SECOND)
+    assert world.problem(request) is None, world.story()
+    moved = [key for key in world.machines["p2"].rows if key.startswith("moved/")]
+    assert not moved, "its group knows it there"
 
 
 def test_P6_an_address_that_no_majority_has_stored_is_not_used() -> None:

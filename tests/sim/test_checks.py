@@ -191,13 +191,43 @@ def test_an_engine_that_raises_is_a_finding_with_its_place(monkeypatch: pytest.M
     assert "ZeroDivisionError: a bug [test_checks.py:" in broken(story("first_access"))
 
 
-def test_P5_two_writers_of_one_epoch_are_noticed() -> None:
-    world = World(1, {"n1": settings(Machines(), "n1")})
-    Workload(world, (Traffic("a/b", SECOND),))
+def with_a_record(*names: str) -> tuple[World, str, bytes]:
+    """A world in which the first machine has stored a record; its row."""
+    world = World(1, {name: settings(Machines(), name) for name in names})
+    Workload(world, (Traffic("a/b", SECOND, node=names[0]),))
     world.start()
     world.schedule.run(4 * SECOND)
+    rows = world.machines[names[0]].disk.rows
+    return world, *next((key, data) for key, data in rows.items() if key.startswith("record/"))
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_P5_P62_a_version_comes_again_only_where_nobody_has_heard_of_it(heard: bool) -> None:
+    """A store that is put back cannot know what it wrote since, unless another has it."""
+    world, key, data = with_a_record("n1", "n2")
+    one, other = world.machines["n1"], world.machines["n2"]
+    before = one.disk.copy()
+    record = codec.decode_row(data)
+    later = record.version._replace(epoch=record.version.epoch + 9)
+    slept, active = evolve(record, version=later, phase="hibernating"), evolve(record, version=later, phase="active")
+    for machine in (one, other) if heard else (one,):
+        world.checks.durable(machine, (effects.Write(key, codec.encode(slept)),))
+    one.put_back(before, whole=False)
+    again = (effects.Write(key, codec.encode(active)),)
+    if heard:
+        with pytest.raises(Violation, match=r"P5: two records of .* have version"):
+            world.checks.durable(one, again)
+        return
+    world.checks.durable(one, again)
+    with pytest.raises(
+        Violation, match=r"P5: two records of .* have version"
+    ):  # what was under way is stored after all
+        world.checks.durable(other, (effects.Write(key, codec.encode(slept)),))
+
+
+def test_P5_two_writers_of_one_epoch_are_noticed() -> None:
+    world, key, data = with_a_record("n1")
     machine = world.machines["n1"]
-    key, data = next((key, data) for key, data in machine.disk.rows.items() if key.startswith("record/"))
     record = codec.decode_row(data)
     world.checks.durable(machine, (effects.Write(key, data),))
     twin = evolve(record, version=record.version._replace(writer="another store"))
