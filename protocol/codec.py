@@ -57,6 +57,8 @@ TAGS: Final[dict[int, type]] = {
     34: messages.MembersStored,
     35: messages.Twin,
     36: messages.CreateSuperseded,
+    37: messages.StoreOutcome,
+    38: messages.OutcomeStored,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,
@@ -68,6 +70,7 @@ TAGS: Final[dict[int, type]] = {
     71: rows.Retired,
     72: rows.Forgotten,
     73: rows.Moved,
+    74: rows.Outcome,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 

@@ -34,6 +34,7 @@ from protocol.lifecycle import (
     boot,
     creation,
     doors,
+    fate,
     learning,
     offers,
     outcomes,
@@ -58,6 +59,7 @@ from protocol.messages import (
     IdleNews,
     MembersStored,
     Message,
+    OutcomeStored,
     PromiseAnswer,
     PromiseAsk,
     Purpose,
@@ -76,6 +78,7 @@ from protocol.messages import (
     StandingAsk,
     StoreBirth,
     StoreMembers,
+    StoreOutcome,
     SyncAsk,
     SyncDone,
     SyncNames,
@@ -127,6 +130,11 @@ def _on_store_members(turn: Turn, sender: str, message: StoreMembers) -> None:
         learning.on_store_members(turn, sender, message)
 
 
+def _on_store_outcome(turn: Turn, sender: str, message: StoreOutcome) -> None:
+    if rollback.may_promise(turn, message.outcome.incarnation):
+        fate.on_store(turn, sender, message)
+
+
 def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
     if rollback.may_promise(turn, message.incarnation):
         coordination.on_promise_ask(turn, sender, message)
@@ -165,6 +173,8 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     StandingAsk: learning.on_standing_ask,
     StoreMembers: _on_store_members,
     MembersStored: _on_members_stored,
+    StoreOutcome: _on_store_outcome,
+    OutcomeStored: fate.on_stored,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,
     SleepProposal: sleep.on_proposal,

@@ -2,7 +2,7 @@
 
 Keys: ``identity``, ``name/<internal>``, ``promise/<incarnation>``, ``instance/<incarnation>``, ``record/<incarnation>``
 (a :class:`protocol.records.Record`), ``seen/<store id>``, ``known/<peer>``, ``retired/<peer>``, ``forgotten/<incarnation>``,
-``moved/<incarnation>``. A row is written before anything that rests on it is sent.
+``moved/<incarnation>``, ``outcome/<incarnation>``. A row is written before anything that rests on it is sent.
 """
 
 from __future__ import annotations
@@ -74,6 +74,16 @@ class Moved:
     joins again under the same node id, and under a promised epoch (P42, P53)."""
 
     incarnation: str
+
+
+@frozen
+class Outcome:
+    """What becomes of a birth, as the holder of this epoch decided: it is finished, or else dropped. Of several the one of the highest
+    epoch holds. Kept until the record says that it was finished, or the birth is gone (P12)."""
+
+    incarnation: str
+    epoch: int
+    finished: bool
 
 
 @frozen

@@ -15,7 +15,8 @@ from protocol.effects import Decision, Problem
 from protocol.ids import Dot, Peer
 from protocol.messages import CreateAnswer, Purpose, Report, SleepReport, Standing
 from protocol.records import Attempt, Birth, Record
-from protocol.rows import EpochPromise, Known, NamePromise, Stay
+from protocol.rounds import MembersRound, OutcomeRound
+from protocol.rows import EpochPromise, Known, NamePromise, Outcome, Stay
 from protocol.timers import Timers
 
 Process = Literal["none", "reserving", "starting", "ready", "snapshotting", "stopping"]
@@ -92,16 +93,9 @@ class Decided:
 
 
 @define
-class MembersRound:
-    """As a coordinator: changed members that a majority of the former ones is asked to store (P6). Volatile."""
-
-    record: Record
-    stored: set[Peer] = Factory(set[Peer])
-
-
-@define
 class Hosted:
-    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``, ``moved``."""
+    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``, ``moved``,
+    ``outcome``."""
 
     record: Record
     state: str
@@ -159,6 +153,7 @@ class Hosted:
     """The highest promise that others told of: a coordinator asks for one more (P2)."""
     round: PromiseRound | None = None
     moving: MembersRound | None = None
+    deciding: OutcomeRound | None = None
     sleep: SleepRound | None = None
     idle: set[Peer] = Factory(set[Peer])
     absent: set[Peer] = Factory(set[Peer])
@@ -170,6 +165,8 @@ class Hosted:
     success since (P13)."""
     attempt: Attempt = Factory(lambda hosted: hosted.record.birth.attempt, takes_self=True)
     """The highest attempt whose coordinator confirmed the birth here: how it goes is reported there (P11)."""
+    outcome: Outcome | None = None
+    """What this member has stored of its birth's outcome, while its record does not tell it (P12)."""
     joined: bool = False
     """Its instance may be a voter: it has run long enough, or an earlier process may have made it one."""
 

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from protocol import coordination, gossip, ids, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
-from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, serving, sleep, wake
+from protocol.lifecycle import creation, doors, fate, learning, outcomes, process, routing, serving, sleep, wake
 from protocol.lifecycle.orders import Subject
 from protocol.messages import CreateRequest, RecordNews, SleepReport, Standing, StoreBirth, WakeIntent
 from protocol.state import State
@@ -157,6 +157,18 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     ),
     Safeguard("P11", "the founder starts before its birth is durable", write_nothing("name/"), ("birth_remembered",)),
     Safeguard("P12", "an unacknowledged birth is resumed", resume_unacknowledged, ("node_killed",)),
+    Safeguard(
+        "P12",
+        "a birth's outcome is told before a majority has stored it",
+        replaced(fate, "majority", one_of),
+        ("dropped_and_finished",),
+    ),
+    Safeguard(
+        "P12",
+        "what was decided of a birth is decided anew",
+        replaced(fate, "stored_before", nothing),
+        ("dropped_and_finished",),
+    ),
     Safeguard(
         "P13",
         "every chosen member is waited for",

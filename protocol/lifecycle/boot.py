@@ -13,7 +13,19 @@ from protocol.lifecycle import offers, process
 from protocol.lifecycle.orders import fire
 from protocol.messages import Dropped
 from protocol.records import Record
-from protocol.rows import EpochPromise, Forgotten, Identity, Instance, Known, Moved, NamePromise, Retired, Seen, Stay
+from protocol.rows import (
+    EpochPromise,
+    Forgotten,
+    Identity,
+    Instance,
+    Known,
+    Moved,
+    NamePromise,
+    Outcome,
+    Retired,
+    Seen,
+    Stay,
+)
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -46,7 +58,8 @@ def on_boot(turn: Turn, boot: Boot) -> None:
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
     moved = {row.incarnation for row in loaded.get(Moved, [])}
-    _resume(turn, records, promises, instances, moved)
+    outcomes = {row.incarnation: row for row in loaded.get(Outcome, [])}
+    _resume(turn, records, promises, instances, moved, outcomes)
     if state.forgotten:
         rollback.recall(turn)
     suspicion.beat(turn)
@@ -74,6 +87,7 @@ def _resume(
     promises: dict[str, EpochPromise],
     instances: dict[str, Instance],
     moved: set[str],
+    outcomes: dict[str, Outcome],
 ) -> None:
     turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
@@ -89,6 +103,7 @@ def _resume(
         if instance is not None:
             hosted.http, hosted.raft = instance.http, instance.raft
         hosted.moved = record.incarnation in moved
+        hosted.outcome = outcomes.get(record.incarnation)
         turn.state.host(hosted)
         turn.state.by_ticket[ticket] = record.incarnation
         turn.act(HoldPort(ticket, hosted.raft))

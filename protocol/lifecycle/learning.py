@@ -8,7 +8,7 @@ from __future__ import annotations
 from protocol import directory, gossip, rollback, standing
 from protocol.chart import nothing_newer_promised
 from protocol.ids import Peer
-from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
+from protocol.lifecycle import fate, offers, process, serving, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.messages import (
     CreateConfirm,
@@ -39,6 +39,7 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
     if hosted is not None:
         if record.phase != "creating":
             offers.settle_pending(turn, hosted)
+            fate.forget(turn, hosted)
         if message.record.version < record.version:
             standing.tell(turn, sender, record.incarnation)  # its news is old (P4)
         _follow(turn, hosted, before or record)

@@ -11,8 +11,9 @@ from protocol.effects import Mode, Probe, ReleasePorts, ReservePorts, Start, Ter
 from protocol.ids import Peer
 from protocol.messages import MembersStored, RecordNews, StoreMembers
 from protocol.records import Member, Phase, Seal, Stamp
+from protocol.rounds import MembersRound
 from protocol.rows import Instance, Moved
-from protocol.state import Hosted, MembersRound, ProbeFor, PromiseRound
+from protocol.state import Hosted, ProbeFor, PromiseRound
 from protocol.suspicion import majority
 from protocol.turn import Turn
 
@@ -235,6 +236,8 @@ def bury(turn: Turn, hosted: Hosted) -> None:
     turn.erase(f"instance/{incarnation}")
     if hosted.moved:
         turn.erase(f"moved/{incarnation}")
+    if hosted.outcome is not None:
+        turn.erase(f"outcome/{incarnation}")
     turn.act(ReleasePorts(hosted.ticket))
     del turn.state.by_ticket[hosted.ticket]
     turn.act(Trash(hosted.internal, incarnation))

@@ -18,6 +18,7 @@ from sim.play import play
 from sim.safeguards import BENEATH, SAFEGUARDS, Safeguard, without
 from tests.protocol import (
     test_directory,
+    test_fate,
     test_lifecycle,
     test_names,
     test_promises,
@@ -68,6 +69,12 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_lifecycle.test_P11_birth_promise_and_record_are_durable_before_the_founder_starts
     ),
     "P12 an unacknowledged birth is resumed": (test_lifecycle.test_P12_an_unacknowledged_birth_is_dropped_at_boot),
+    "P12 a birth's outcome is told before a majority has stored it": (
+        test_fate.test_P12_a_drop_that_no_majority_has_stored_is_not_one
+    ),
+    "P12 what was decided of a birth is decided anew": (
+        test_fate.test_P12_a_drop_that_nobody_has_heard_of_is_carried_on
+    ),
     "P20 the context is forgotten": (test_directory.test_F26_F31_what_was_dropped_never_comes_back),
     "P10 who gives way does not say which attempt to beat": story("outbid_creation"),
     "P13 a replica that cannot serve when its birth is finished waits for ever": story("born_without_quorum"),
