@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from protocol.membership import majority
 from protocol.state import Hosted, State
 
 
@@ -51,6 +52,10 @@ def _of_hosted(state: State, hosted: Hosted) -> Iterator[str]:
         yield f"{len(hosted.waiters)} clients wait, and no wake is under way (F51)"
     if hosted.state == "idle" and hosted.closing and hosted.open:
         yield "a sleep is being prepared behind an open door (P30)"
+    if hosted.state == hosted.record.phase == "hibernating" and not hosted.raft:
+        peers = hosted.record.peers
+        if state.config.peer not in peers[majority(len(peers)) :]:
+            yield "its Raft port was given up, and other members may give up theirs (P42)"
     if hosted.awake != (hosted.incarnation in state.awake):
         yield f"counted as {'asleep' if hosted.awake else 'awake'} against max_databases, wrongly (F49)"
     if state.records.get(hosted.incarnation) not in (hosted.record, None):

@@ -51,7 +51,7 @@ class CreateAnswer:
     """Direct, to the coordinator: what the answering node knows of the name (P10), and its offer or refusal.
 
     ``known``: ``record`` is a living incarnation. ``denied``: a durable promise to this attempt; ``birth`` is a birth
-    already stored for the name, ``stored`` the attempt that it was stored under last. ``superseded``: promised to an attempt of the number ``higher``."""
+    already stored for the name; ``room``: how many databases the sender could take, 0 beside an offer: it is short of Raft ports (P42); ``stored`` the attempt that it was stored under last. ``superseded``: promised to an attempt of the number ``higher``."""
 
     attempt: Attempt
     app: str

@@ -60,7 +60,7 @@ class EpochPromise:
 
 @frozen
 class Instance:
-    """This node's own replica: where its directory is, and its ports of the last start."""
+    """This node's own replica: where its directory is, and its ports of the last start. ``raft``: 0 once it was given up (P42)."""
 
     incarnation: str
     internal: str

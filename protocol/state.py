@@ -103,6 +103,7 @@ class Hosted:
     ticket: int
     http: int = 0
     raft: int = 0
+    """0: it was given up while it sleeps (P42)."""
 
     # The process.
     process: Process = "none"
@@ -143,6 +144,8 @@ class Hosted:
     """A wake came after SIGTERM: start once the exit is observed (P32, P41)."""
     folded: int = -1
     """Applied index at the snapshot before the stop, or -1 when it failed (P34)."""
+    slept_at: int = 0
+    """When the exit for its last sleep was observed; 0: it has slept since before this process of the node."""
     awaited: int = -1
     """The seal's index, which the coordinator waits for this member to have applied (P34)."""
     doubt: Literal["", "asked", "shared"] = ""

@@ -16,7 +16,19 @@ from attrs import frozen
 
 from protocol import coordination, gossip, ids, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
-from protocol.lifecycle import creation, doors, fate, learning, outcomes, process, routing, serving, sleep, wake
+from protocol.lifecycle import (
+    creation,
+    doors,
+    fate,
+    learning,
+    outcomes,
+    process,
+    routing,
+    serving,
+    shortage,
+    sleep,
+    wake,
+)
 from protocol.lifecycle.orders import Subject
 from protocol.messages import CreateRequest, RecordNews, SleepReport, Standing, StoreBirth, WakeIntent
 from protocol.state import State
@@ -238,6 +250,11 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(coordination, "_others_serve", always),
         ("two_ports_taken",),
     ),
+    Safeguard(
+        "P42", "every member gives up Raft ports", replaced(shortage, "may_give_up", always), ("no_port_to_give_up",)
+    ),
+    Safeguard("P42", "a port is lent for good", replaced(shortage, "is_short", never), ("borrowed_port_comes_back",)),
+    Safeguard("P42", "a Raft port is never given up", replaced(shortage, "make_room", never), ("raft_range_full",)),
     Safeguard(
         "P54",
         "a member without a copy is waited for",

@@ -106,7 +106,8 @@ def _resume(
         hosted.outcome = outcomes.get(record.incarnation)
         turn.state.host(hosted)
         turn.state.by_ticket[ticket] = record.incarnation
-        turn.act(HoldPort(ticket, hosted.raft))
+        if hosted.raft:
+            turn.act(HoldPort(ticket, hosted.raft))
         if record.phase == "active":
             fire(turn, hosted, "exited")
         elif record.phase == "creating" and _told_nobody(turn, record):

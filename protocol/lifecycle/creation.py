@@ -103,7 +103,7 @@ def _give_way(turn: Turn, creation: Creation, to: Peer, higher: int) -> None:
 
 def _tally(creation: Creation) -> tuple[int, int]:
     answers = creation.answers.values()
-    return sum(one.stance == "denied" for one in answers), sum(one.offer is not None for one in answers)
+    return sum(one.stance == "denied" for one in answers), len(placement.choose(answers, creation.replication_factor))
 
 
 def on_offers_deadline(turn: Turn, internal: str) -> None:
@@ -131,6 +131,8 @@ def _close(turn: Turn, creation: Creation) -> None:
         turn.decide("birth carried on", None, "an earlier attempt stored it", "P11", database=creation.internal)
     elif offers < creation.replication_factor:
         refusals = {one.refusal: peer for peer, one in sorted(creation.answers.items()) if one.refusal}
+        for peer in sorted(peer for peer, one in creation.answers.items() if placement.short_of_ports(one)):
+            refusals["no free Raft port but those of sleeping databases"] = peer
         detail = f"insufficient nodes responded: got {offers}, need {creation.replication_factor}"
         if refusals:
             detail += " (" + "; ".join(f"{peer}: {refusal}" for refusal, peer in refusals.items()) + ")"

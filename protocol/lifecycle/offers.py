@@ -8,7 +8,7 @@ from attrs import evolve
 from protocol import coordination, directory, limits
 from protocol.effects import ReleasePorts, ReservePorts
 from protocol.ids import DatabaseName, Peer
-from protocol.lifecycle import asking, creation, process
+from protocol.lifecycle import asking, creation, process, shortage
 from protocol.lifecycle.orders import complain, fire, holds
 from protocol.messages import (
     BirthAnswer,
@@ -73,7 +73,8 @@ def next_ticket(turn: Turn) -> int:
 
 def on_ports(turn: Turn, lease: Lease, http: int, raft: int) -> None:
     lease.http, lease.raft = http, raft
-    lease.answer = evolve(lease.answer, offer=Member(turn.me, turn.state.config.host, raft))
+    room = 0 if shortage.is_short(turn) else lease.answer.room
+    lease.answer = evolve(lease.answer, room=room, offer=Member(turn.me, turn.state.config.host, raft))
     turn.send(lease.answer_to, lease.answer)
 
 

@@ -48,6 +48,11 @@ def begin(turn: Turn, hosted: Hosted) -> None:
     """Start again on the data that is there: first the ports, the old ones if they can be had (R43, R47)."""
     assert hosted.process == "none", hosted.process
     turn.state.turn_to(hosted, process="reserving")
+    reserve(turn, hosted)
+
+
+def reserve(turn: Turn, hosted: Hosted) -> None:
+    """Ports of a start, first those that its record and its last start name."""
     turn.act(ReservePorts(hosted.ticket, hosted.http, _own(turn, hosted).raft))
 
 
@@ -68,7 +73,7 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
     hosted.http, hosted.raft = http, raft
     if member.raft == raft and not hosted.moved:
         if changed:
-            _write_ports(turn, hosted)
+            write_ports(turn, hosted)
         launch(turn, hosted, "restart")
     elif len(hosted.record.members) == 2:
         try_again(turn, hosted, f"its Raft port {member.raft} is taken, and one of two members cannot get another")
@@ -76,7 +81,7 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
         # Who may never have been a voter moves nowhere: the record of its move would say that the birth was finished (P13).
         try_again(turn, hosted, f"its Raft port {member.raft} is taken, and the database is not born yet")
     else:
-        because = f"its Raft port {member.raft} is taken by another process"
+        because = f"its Raft port {member.raft} is taken by another process, or was given up"
         if hosted.moved:
             because = "its group may not know yet where it is"
         turn.decide("port replaced", hosted, because, "P42", raft_port=raft)
@@ -87,7 +92,8 @@ def _unborn(hosted: Hosted) -> bool:
     return hosted.record.phase == "creating" and len(hosted.record.members) > 1
 
 
-def _write_ports(turn: Turn, hosted: Hosted) -> None:
+def write_ports(turn: Turn, hosted: Hosted) -> None:
+    """Which ports are its own over a restart of the node; a Raft port of 0 was given up."""
     ports = Instance(hosted.incarnation, hosted.internal, hosted.http, hosted.raft)
     turn.write(f"instance/{hosted.incarnation}", ports)
 
@@ -129,7 +135,7 @@ def on_members_stored(turn: Turn, sender: Peer, message: MembersStored) -> None:
         return
     _end_moving(turn, hosted)
     turn.broadcast(RecordNews(moving.record))
-    _write_ports(turn, hosted)
+    write_ports(turn, hosted)
     if len(moving.record.members) == 1:
         (only,) = moving.record.members
         launch(turn, hosted, "restart", peers=((only.node_id(hosted.incarnation), only.address),))
@@ -162,7 +168,7 @@ def try_again(turn: Turn, hosted: Hosted, because: str) -> None:
     _end_moving(turn, hosted)
     turn.state.turn_to(hosted, process="none")
     hosted.failures += 1
-    hosted.problem, hosted.error = "no-ports", because[: limits.DETAIL]
+    hosted.problem, hosted.error = "instance-failed", because[: limits.DETAIL]
     turn.decide("start put off", hosted, because, "P42", attempt=hosted.failures)
     again_later(turn, hosted)
 

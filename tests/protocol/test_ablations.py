@@ -26,6 +26,7 @@ from tests.protocol import (
     test_routing,
     test_several,
     test_several_sleep,
+    test_shortage,
 )
 
 
@@ -91,6 +92,13 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     ),
     "P42 a changed address needs no promise": (
         test_lifecycle.test_F47_P42_a_taken_raft_port_is_replaced_under_a_promised_epoch
+    ),
+    "P42 every member gives up Raft ports": (
+        lambda: test_shortage.test_P42_only_the_last_members_of_a_minority_may_give_up_a_port(3, (3,))
+    ),
+    "P42 a port is lent for good": test_shortage.test_P42_a_node_that_is_short_of_ports_offers_without_room,
+    "P42 a Raft port is never given up": (
+        test_shortage.test_P42_F84_the_longest_sleeper_gives_its_port_up_for_a_new_database
     ),
     "P1 a promise under older members counts": test_promises.test_P1_who_knows_newer_members_refuses,
     "P4 what is stale is not answered": (
