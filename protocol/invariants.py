@@ -21,6 +21,9 @@ def violations(state: State) -> Iterator[str]:
             yield f"{len(seeking.waiters)} clients wait for {incarnation} elsewhere, and nothing will come of it (R38)"
     if not state.awake <= state.hosted.keys():
         yield "a database that is not hosted counts against max_databases (F49)"
+    for internal, living in state.by_name.items():
+        if len(living) > 1 and sum(state.records[one].phase not in ("creating", "quarantined") for one in living) > 1:
+            yield f"{internal} has more than one database: {', '.join(living)} (P15)"
     tickets = [hosted.ticket for hosted in state.hosted.values()] + list(state.leases)
     if len(tickets) != len(set(tickets)):
         yield "two owners of one port ticket (F83)"

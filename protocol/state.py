@@ -190,7 +190,7 @@ class Hosted:
     @property
     def awake(self) -> bool:
         """It has a process, or is on its way to one."""
-        return self.process != "none" or self.state != "hibernating"
+        return self.process != "none" or self.state not in ("hibernating", "quarantined")
 
     @property
     def sleep_epoch(self) -> int:

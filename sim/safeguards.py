@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from attrs import frozen
 
-from protocol import coordination, gossip, ids, limits, promises, rollback, standing, suspicion
+from protocol import coordination, directory, gossip, ids, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
 from protocol.lifecycle import (
     creation,
@@ -52,6 +52,7 @@ from sim.switches import (
     give_way_to_nobody,
     handled_by,
     hung_is_failed,
+    later_phase,
     launch_at_once,
     look_before_expiring,
     never,
@@ -187,6 +188,12 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         replaced(creation, "majority", all_of),
         ("create_coordinator_dies", "stale_directory_first_access"),
     ),
+    Safeguard(
+        "P15", "two databases of one name both go on", replaced(directory, "_part", nothing), ("two_of_one_name",)
+    ),
+    Safeguard(
+        "P15", "who was heard of first is the database", replaced(directory, "by_birth", zero), ("two_of_one_name",)
+    ),
     Safeguard("P20", "the context is forgotten", replaced(Context, "__contains__", never), ("node_killed",)),
     Safeguard(
         "P10",
@@ -302,8 +309,9 @@ BENEATH: Final[tuple[Safeguard, ...]] = (
     Safeguard(
         "P32", "a coordinator that has promised above commits", replaced(sleep, "_commit", commit_with_any_promise)
     ),
+    Safeguard("P15", "a later record ends a quarantine", replaced(directory, "join", later_phase)),
     Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
     Safeguard("P62", "a record of its own betrays no rollback", replaced(rollback, "on_record", never)),
 )
-"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P5, P11, P32, P62), or not in this model, where a disk is lost whole and never
+"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P5, P11, P15, P32, P62), or not in this model, where a disk is lost whole and never
 one replica alone (F54). A test of the engine alone notices each (``tests/protocol/test_ablations.py``)."""

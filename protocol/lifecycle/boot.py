@@ -9,7 +9,7 @@ from protocol import codec, digest, gossip, limits, membership, rollback, suspic
 from protocol.effects import HoldPort, Trash
 from protocol.ids import derived
 from protocol.inputs import Boot
-from protocol.lifecycle import offers, process
+from protocol.lifecycle import offers, process, quarantine
 from protocol.lifecycle.orders import fire
 from protocol.messages import Dropped
 from protocol.records import Record
@@ -110,6 +110,8 @@ def _resume(
             turn.act(HoldPort(ticket, hosted.raft))
         if record.phase == "active":
             fire(turn, hosted, "exited")
+        elif record.phase == "quarantined":
+            quarantine.explain(turn, hosted)
         elif record.phase == "creating" and _told_nobody(turn, record):
             turn.broadcast(Dropped(record.incarnation))
         elif record.phase == "creating":

@@ -170,7 +170,7 @@ def on_retry(turn: Turn, internal: str) -> None:
         return
     held = turn.state.names.get(internal)
     if living := turn.state.living(internal):
-        _known(turn, creation, living[0])
+        _known(turn, creation, directory.chosen(turn.state, internal) or living[0])
     elif held is not None and held.attempt > creation.attempt:
         _give_way(turn, creation, held.attempt.coordinator, held.attempt.n)
     else:

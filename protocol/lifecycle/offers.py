@@ -36,7 +36,9 @@ def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
     turn.decide("create request received", None, database=internal, requester=sender, attempt=message.attempt.n)
     living = state.living(internal)
     if living:
-        turn.send(to, evolve(answer, record=living[0]))  # F13: never an offer for what exists
+        turn.send(
+            to, evolve(answer, record=directory.chosen(state, internal) or living[0])
+        )  # F13: never an offer for what exists
         return
     if state.listening:
         turn.send(to, evolve(answer, stance="unsure"))

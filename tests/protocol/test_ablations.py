@@ -22,6 +22,7 @@ from tests.protocol import (
     test_lifecycle,
     test_names,
     test_promises,
+    test_quarantine,
     test_rollback,
     test_routing,
     test_several,
@@ -76,6 +77,11 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     "P12 what was decided of a birth is decided anew": (
         test_fate.test_P12_a_drop_that_nobody_has_heard_of_is_carried_on
     ),
+    "P15 two databases of one name both go on": (
+        test_quarantine.test_F11_P15_of_two_databases_one_is_chosen_and_the_other_is_stopped_and_kept
+    ),
+    "P15 who was heard of first is the database": story("two_of_one_name"),
+    "P15 a later record ends a quarantine": test_quarantine.test_P15_only_a_later_generation_ends_a_quarantine,
     "P20 the context is forgotten": (test_directory.test_F26_F31_what_was_dropped_never_comes_back),
     "P10 who gives way does not say which attempt to beat": story("outbid_creation"),
     "P13 a replica that cannot serve when its birth is finished waits for ever": story("born_without_quorum"),
