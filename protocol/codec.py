@@ -70,7 +70,7 @@ TAGS: Final[dict[int, type]] = {
     71: rows.Retired,
     72: rows.Forgotten,
     73: rows.Moved,
-    74: rows.Outcome,
+    76: rows.Outcome,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 
