@@ -56,6 +56,8 @@ TAGS: Final[dict[int, type]] = {
     34: messages.MembersStored,
     35: messages.Twin,
     36: messages.CreateSuperseded,
+    37: messages.StoreOutcome,
+    38: messages.OutcomeStored,
     40: messages.SyncAsk,
     41: messages.SyncKeys,
     42: messages.KeyNews,
@@ -71,6 +73,7 @@ TAGS: Final[dict[int, type]] = {
     72: rows.Forgotten,
     74: records.ApiKey,
     75: rows.Moved,
+    76: rows.Outcome,
 }
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 

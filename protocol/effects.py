@@ -60,7 +60,7 @@ class ReservePorts:
 
 @frozen
 class HoldPort:
-    """Mark the Raft port of a sleeping database as taken, without probing (design: Raft addresses are never reused)."""
+    """Mark the Raft port of a sleeping database as taken, without probing: while the range has room it stays its own (P42)."""
 
     ticket: int
     raft: int

@@ -177,11 +177,12 @@ class PortsReserved:
 
 @frozen
 class PortsRefused:
-    """No ports for a ticket; ``detail`` names the range."""
+    """No ports for a ticket; ``detail`` names the range. ``raft``: it is the Raft range in which none is free."""
 
     now: int
     ticket: int
     detail: str
+    raft: bool = False
 
 
 @frozen

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from protocol.membership import majority
 from protocol.state import Hosted, State
 
 
@@ -20,6 +21,9 @@ def violations(state: State) -> Iterator[str]:
             yield f"{len(seeking.waiters)} clients wait for {incarnation} elsewhere, and nothing will come of it (R38)"
     if not state.awake <= state.hosted.keys():
         yield "a database that is not hosted counts against max_databases (F49)"
+    for internal, living in state.by_name.items():
+        if len(living) > 1 and sum(state.records[one].phase not in ("creating", "quarantined") for one in living) > 1:
+            yield f"{internal} has more than one database: {', '.join(living)} (P15)"
     tickets = [hosted.ticket for hosted in state.hosted.values()] + list(state.leases)
     if len(tickets) != len(set(tickets)):
         yield "two owners of one port ticket (F83)"
@@ -55,6 +59,10 @@ def _of_hosted(state: State, hosted: Hosted) -> Iterator[str]:
         yield f"{len(hosted.readers.told)} workers may read its copy although its process is {hosted.process} (P34)"
     if hosted.held is not None and (hosted.process != "starting" or not hosted.readers.told):
         yield "a start is held back that nothing stands against (P34)"
+    if hosted.state == hosted.record.phase == "hibernating" and not hosted.raft:
+        peers = hosted.record.peers
+        if state.config.peer not in peers[majority(len(peers)) :]:
+            yield "its Raft port was given up, and other members may give up theirs (P42)"
     if hosted.awake != (incarnation in state.awake):
         yield f"counted as {'asleep' if hosted.awake else 'awake'} against max_databases, wrongly (F49)"
     if state.records.get(incarnation) not in (hosted.record, None):

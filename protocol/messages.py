@@ -11,6 +11,7 @@ from typing import Literal
 
 from attrs import frozen
 
+from protocol.birth_messages import BirthAnswer, OutcomeStored, StoreBirth, StoreOutcome
 from protocol.node_messages import (
     Echo,
     Entry,
@@ -29,6 +30,7 @@ from protocol.node_messages import (
     Twin,
 )
 from protocol.records import ApiKey, Attempt, Birth, Member, Record, Seal, Stamp
+from protocol.rows import Outcome
 
 Stance = Literal["known", "denied", "unsure", "superseded"]
 Purpose = Literal["create", "sleep", "wake", "address"]
@@ -51,7 +53,7 @@ class CreateAnswer:
     """Direct, to the coordinator: what the answering node knows of the name (P10), and its offer or refusal.
 
     ``known``: ``record`` is a living incarnation. ``denied``: a durable promise to this attempt; ``birth`` is a birth
-    already stored for the name, ``stored`` the attempt that it was stored under last. ``superseded``: promised to an attempt of the number ``higher``."""
+    already stored for the name; ``room``: how many databases the sender could take, 0 beside an offer: it is short of Raft ports (P42); ``stored`` the attempt that it was stored under last. ``superseded``: promised to an attempt of the number ``higher``."""
 
     attempt: Attempt
     app: str
@@ -76,25 +78,6 @@ class CreateSuperseded:
     app: str
     name: str
     higher: int
-
-
-@frozen
-class StoreBirth:
-    """Direct, to every known node: store this birth under this attempt, durably, before the founder starts (P11). The attempt is
-    that of the birth itself only where nobody carries it on."""
-
-    birth: Birth
-    attempt: Attempt
-
-
-@frozen
-class BirthAnswer:
-    """Direct: the birth is stored under this attempt, or refused since the name is promised to an attempt of the number ``higher``."""
-
-    incarnation: str
-    attempt: Attempt
-    stored: bool
-    higher: int = 0
 
 
 @frozen
@@ -153,7 +136,8 @@ class Standing:
 
     ``promised``: its highest promise. ``state``: of its own instance, ``absent`` when there is none and can be none. ``slept``: the
     epoch of the sleep that it is in, 0 when awake. ``ready``: its instance has passed a strong read. ``complete``: it has
-    seen all chosen voters once, or may have. ``record``: the newest that it has."""
+    seen all chosen voters once, or may have. ``record``: the newest that it has. ``outcome``: what it has stored of a birth's, which
+    no record tells yet (P12)."""
 
     incarnation: str
     promised: int
@@ -162,6 +146,7 @@ class Standing:
     ready: bool = False
     complete: bool = False
     record: Record | None = None
+    outcome: Outcome | None = None
 
 
 @frozen
@@ -321,6 +306,8 @@ Message = (
     | PromiseAnswer
     | StoreMembers
     | MembersStored
+    | StoreOutcome
+    | OutcomeStored
     | IdleNews
     | SleepProposal
     | SleepVote
@@ -364,6 +351,7 @@ __all__ = [
     "Member",
     "MembersStored",
     "Message",
+    "OutcomeStored",
     "PromiseAnswer",
     "PromiseAsk",
     "Purpose",
@@ -385,6 +373,7 @@ __all__ = [
     "StandingAsk",
     "StoreBirth",
     "StoreMembers",
+    "StoreOutcome",
     "SyncAsk",
     "SyncDone",
     "SyncKeys",

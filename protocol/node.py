@@ -38,6 +38,7 @@ from protocol.lifecycle import (
     boot,
     creation,
     doors,
+    fate,
     learning,
     offers,
     outcomes,
@@ -64,6 +65,7 @@ from protocol.messages import (
     KeyNews,
     MembersStored,
     Message,
+    OutcomeStored,
     PromiseAnswer,
     PromiseAsk,
     Purpose,
@@ -82,6 +84,7 @@ from protocol.messages import (
     StandingAsk,
     StoreBirth,
     StoreMembers,
+    StoreOutcome,
     SyncAsk,
     SyncDone,
     SyncKeys,
@@ -134,6 +137,11 @@ def _on_store_members(turn: Turn, sender: str, message: StoreMembers) -> None:
         learning.on_store_members(turn, sender, message)
 
 
+def _on_store_outcome(turn: Turn, sender: str, message: StoreOutcome) -> None:
+    if rollback.may_promise(turn, message.outcome.incarnation):
+        fate.on_store(turn, sender, message)
+
+
 def _on_promise_ask(turn: Turn, sender: str, message: PromiseAsk) -> None:
     if rollback.may_promise(turn, message.incarnation):
         coordination.on_promise_ask(turn, sender, message)
@@ -172,6 +180,8 @@ _MESSAGES: Final[dict[type, Callable[[Turn, str, Any], None]]] = {
     StandingAsk: learning.on_standing_ask,
     StoreMembers: _on_store_members,
     MembersStored: _on_members_stored,
+    StoreOutcome: _on_store_outcome,
+    OutcomeStored: fate.on_stored,
     PromiseAnswer: _on_promise_answer,
     IdleNews: sleep.on_idle_news,
     SleepProposal: sleep.on_proposal,

@@ -128,10 +128,24 @@ def acknowledged(record: Record) -> Record:
     return record.at(Version(0, 1, 1, record.birth.dot.store), "active")
 
 
+def quarantined(record: Record) -> Record:
+    """The same record, of a database that is not the one of its name (P15). It says nothing any more of how it slept."""
+    return evolve(record, phase="quarantined", seal=None)
+
+
+def by_birth(record: Record) -> tuple[Attempt, str]:
+    """What chooses between two databases of one name: facts of their births alone, which never change (P15). Where one was made after the
+    other one had been dropped, it has the higher attempt (P10)."""
+    return record.birth.attempt, record.incarnation
+
+
 def join(left: Record, right: Record) -> Record:
-    """The join of two views of one incarnation: the later version's facts with the later stamp's members (F20)."""
+    """The join of two views of one incarnation: the later version's facts with the later stamp's members (F20). A quarantine is over
+    only in a later generation, whatever else is written (P15)."""
     assert left.incarnation == right.incarnation
     later = left if left.version >= right.version else right
+    if left.version.generation == right.version.generation and "quarantined" in (left.phase, right.phase):
+        later = quarantined(later)
     stamped = left if left.stamp >= right.stamp else right
     if later.stamp == stamped.stamp:
         return later

@@ -88,7 +88,7 @@ def _went_back(turn: Turn, life: int, because: str) -> None:
     for hosted in state.hosted.values():
         # Whatever rests on the promises of this store is over: rounds, votes, sleeps that it coordinates; and who held its highest
         # promise by the copy may have lost it since, this node itself included.
-        hosted.round, hosted.sleep, hosted.moving = None, None, None
+        hosted.round, hosted.sleep, hosted.moving, hosted.deciding = None, None, None, None
         promises.spend(turn, hosted, hosted.promise.epoch)
         hosted.vote = 0
         state.forgotten[hosted.incarnation] = {}

@@ -2,7 +2,7 @@
 
 Keys: ``identity``, ``name/<internal>``, ``promise/<incarnation>``, ``instance/<incarnation>``, ``record/<incarnation>``
 (a :class:`protocol.records.Record`), ``key/<sha256>`` (a :class:`protocol.records.ApiKey`), ``seen/<store id>``, ``known/<peer>``, ``retired/<peer>``, ``forgotten/<incarnation>``,
-``moved/<incarnation>``. A row is written before anything that rests on it is sent.
+``moved/<incarnation>``, ``outcome/<incarnation>``. A row is written before anything that rests on it is sent.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class EpochPromise:
 
 @frozen
 class Instance:
-    """This node's own replica: where its directory is, and its ports of the last start."""
+    """This node's own replica: where its directory is, and its ports of the last start. ``raft``: 0 once it was given up (P42)."""
 
     incarnation: str
     internal: str
@@ -75,6 +75,16 @@ class Moved:
 
     incarnation: str
     raft: int
+
+
+@frozen
+class Outcome:
+    """What becomes of a birth, as the holder of this epoch decided: it is finished, or else dropped. Of several the one of the highest
+    epoch holds. Kept until the record says that it was finished, or the birth is gone (P12)."""
+
+    incarnation: str
+    epoch: int
+    finished: bool
 
 
 @frozen

@@ -24,6 +24,7 @@ def of(hosted: Hosted) -> Standing:
         hosted.process == "ready",
         hosted.complete,
         hosted.record,
+        hosted.outcome,
     )
 
 

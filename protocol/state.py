@@ -16,7 +16,8 @@ from protocol.ids import Dot, Peer
 from protocol.messages import CreateAnswer, Purpose, Report, SleepReport, Standing
 from protocol.readers import Readers
 from protocol.records import ApiKey, Attempt, Birth, Record
-from protocol.rows import EpochPromise, Known, NamePromise, Stay
+from protocol.rounds import MembersRound, OutcomeRound
+from protocol.rows import EpochPromise, Known, NamePromise, Outcome, Stay
 from protocol.timers import Timers
 
 Process = Literal["none", "reserving", "starting", "ready", "snapshotting", "stopping"]
@@ -93,18 +94,9 @@ class Decided:
 
 
 @define
-class MembersRound:
-    """As a coordinator: changed members that a majority of the former ones is asked to store (P6). Volatile."""
-
-    record: Record
-    back: bool = False
-    """To an address where its group knew it before."""
-    stored: set[Peer] = Factory(set[Peer])
-
-
-@define
 class Hosted:
-    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``, ``moved_from``."""
+    """One database of which this node is a member: its own view. Durable: ``record``, ``promise``, ``http``, ``raft``, ``moved_from``,
+    ``outcome``."""
 
     record: Record
     state: str
@@ -112,6 +104,7 @@ class Hosted:
     ticket: int
     http: int = 0
     raft: int = 0
+    """0: it was given up while it sleeps (P42)."""
 
     # The process.
     process: Process = "none"
@@ -158,6 +151,8 @@ class Hosted:
     """A wake came after SIGTERM: start once the exit is observed (P32, P41)."""
     folded: int = -1
     """Applied index at the snapshot before the stop, or -1 when it failed (P34)."""
+    slept_at: int = 0
+    """When the exit for its last sleep was observed; 0: it has slept since before this process of the node."""
     awaited: int = -1
     """The seal's index, which the coordinator waits for this member to have applied (P34)."""
     doubt: Literal["", "asked", "shared"] = ""
@@ -169,6 +164,7 @@ class Hosted:
     """The highest promise that others told of: a coordinator asks for one more (P2)."""
     round: PromiseRound | None = None
     moving: MembersRound | None = None
+    deciding: OutcomeRound | None = None
     sleep: SleepRound | None = None
     idle: set[Peer] = Factory(set[Peer])
     absent: set[Peer] = Factory(set[Peer])
@@ -180,6 +176,8 @@ class Hosted:
     success since (P13)."""
     attempt: Attempt = Factory(lambda hosted: hosted.record.birth.attempt, takes_self=True)
     """The highest attempt whose coordinator confirmed the birth here: how it goes is reported there (P11)."""
+    outcome: Outcome | None = None
+    """What this member has stored of its birth's outcome, while its record does not tell it (P12)."""
     joined: bool = False
     """Its instance may be a voter: it has run long enough, or an earlier process may have made it one."""
 
@@ -200,7 +198,7 @@ class Hosted:
     @property
     def awake(self) -> bool:
         """It has a process, or is on its way to one."""
-        return self.process != "none" or self.state != "hibernating"
+        return self.process != "none" or self.state not in ("hibernating", "quarantined")
 
     @property
     def sleep_epoch(self) -> int:

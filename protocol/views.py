@@ -147,8 +147,19 @@ def _advice(state: State, peers: tuple[PeerStatus, ...]) -> list[str]:
         )
     if state.load() >= state.config.max_databases:
         said.append(f"max_databases ({state.config.max_databases}) reached: nothing more can be created or woken here")
-    said += [f"{one.internal}: {one.error}" for one in state.hosted.values() if one.error]
+    said += [
+        f"{one.internal}: {one.error}" for one in state.hosted.values() if one.error and one.state != "quarantined"
+    ]
+    said += [_parted(one) for one in state.records.values() if one.phase == "quarantined"]
     return said
+
+
+def _parted(record: Record) -> str:
+    internal, incarnation = record.birth.internal, record.incarnation
+    return (
+        f"CONFLICT: the name {internal} had two databases; {incarnation} is quarantined: nobody serves, changes or deletes it; "
+        f"its data is in <data_dir>/{internal}/{incarnation} on {', '.join(record.peers)}; copy what is needed from there"
+    )
 
 
 def hosted(state: State) -> tuple[DatabaseView, ...]:
@@ -183,6 +194,6 @@ def _database(record: Record, here: Hosted | None) -> DatabaseView:
         leader=here.leader if here else False,
         open=here.open if here else False,
         waiting=len(here.waiters) if here else 0,
-        error=here.error if here else "",
+        error=here.error if here else _parted(record) if record.phase == "quarantined" else "",
         decisions=tuple(here.decisions) if here else (),
     )

@@ -159,7 +159,7 @@ class Executor:
         try:
             http, raft = self._ports.reserve(action.ticket, action.http, action.raft)
         except PortsExhausted as error:
-            self._tell(inputs.PortsRefused(0, action.ticket, str(error)))
+            self._tell(inputs.PortsRefused(0, action.ticket, str(error), error.raft))
         else:
             self._tell(inputs.PortsReserved(0, action.ticket, http, raft))
 

@@ -1,7 +1,6 @@
 """Ports, at random in their ranges and probed by binding (R47). The laws kept here: no two owners share a port and HTTP
 and Raft never get the same one, even where the ranges meet (F84); a release by one who does not own a port changes
-nothing (F83); a Raft port stays with its sleeping database, since an address that a cluster still lists must never be
-given to another one.
+nothing (F83); a Raft port stays with its sleeping database until the engine gives it up (P42).
 
 A probe cannot hold a port until rqlited binds it; who loses that race sees the exit cause ``port_taken`` and asks again.
 """
@@ -23,7 +22,11 @@ _RANDOM_TRIES: Final = 16
 
 
 class PortsExhausted(Exception):
-    """No free port is left in a range. The text names the range and what to do (R61)."""
+    """No free port is left in a range. The text names the range and what to do (R61). ``raft``: the range of Raft ports."""
+
+    def __init__(self, text: str, raft: bool) -> None:
+        super().__init__(text)
+        self.raft = raft
 
 
 @frozen
@@ -131,5 +134,6 @@ class Ports:
             if free(port):
                 return port
         raise PortsExhausted(
-            f"no free {kind} port in {first}-{last}: widen database.port_range_{kind.lower()}_start/end, or drop databases"
+            f"no free {kind} port in {first}-{last}: widen database.port_range_{kind.lower()}_start/end, or drop databases",
+            raft=kind == "Raft",
         )

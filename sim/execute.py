@@ -13,7 +13,7 @@ from protocol.effects import Start
 from protocol.inputs import Cause
 from sim import timings
 from sim.gateway import Worker
-from sim.host import Ports
+from sim.host import Full, Ports
 from sim.laws import Violation
 from sim.rqlite import Outcome, Rqlited
 from sim.streams import between
@@ -49,8 +49,8 @@ class Executor:
     def reserve_ports(self, action: effects.ReservePorts) -> None:
         found = self.ports.reserve(action.ticket, action.http, action.raft)
         took = between(self._chance, timings.PORT_PROBE)
-        if isinstance(found, str):
-            self._schedule.after(took, self._feed, inputs.PortsRefused, action.ticket, found)
+        if isinstance(found, Full):
+            self._schedule.after(took, self._feed, inputs.PortsRefused, action.ticket, found.detail, found.raft)
         else:
             self._schedule.after(took, self._feed, inputs.PortsReserved, action.ticket, *found)
 

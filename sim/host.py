@@ -87,6 +87,14 @@ class Host:
         return None
 
 
+@frozen
+class Full:
+    """No free port in a range; ``raft``: in the one of Raft ports."""
+
+    detail: str
+    raft: bool
+
+
 class Ports:
     """The node's own book of ports: which ticket holds which (R47). It dies with the node's process."""
 
@@ -99,8 +107,8 @@ class Ports:
         """Ticket → (HTTP port, Raft port); 0: none."""
         self._taken: dict[int, int] = {}
 
-    def reserve(self, ticket: int, http: int, raft: int) -> tuple[int, int] | str:
-        """Two ports for a ticket, the preferred ones if they can be bound; else the text of a refusal, and nothing changes."""
+    def reserve(self, ticket: int, http: int, raft: int) -> tuple[int, int] | Full:
+        """Two ports for a ticket, the preferred ones if they can be bound; else which range is full, and nothing changes."""
         before = self.held.get(ticket, (0, 0))
         found: list[int] = []
         for preferred, mine, (first, last), name in zip(
@@ -108,7 +116,7 @@ class Ports:
         ):
             port = self._pick(ticket, preferred, mine, first, last, found)
             if port is None:
-                return f"no free {name} port in {first}-{last}"
+                return Full(f"no free {name} port in {first}-{last}", name == "Raft")
             found.append(port)
         self._hold(ticket, found[0], found[1])
         return found[0], found[1]

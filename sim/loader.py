@@ -207,6 +207,7 @@ def _machines(node: yaml.Node) -> Machines:
             "wake_deadline": _duration,
             "http_ports": _ports,
             "raft_ports": _ports,
+            "narrow": _list(_text),
             "heartbeat": _duration,
         },
     )
@@ -324,7 +325,12 @@ def _scenario(root: yaml.Node) -> Scenario:
         if one.node and one.node not in (*scenario.machines.names, *((ALL,) if isinstance(one, Fault) else ())):
             raise _Bad(root, f"no node is called {one.node!r}; there are {', '.join(scenario.machines.names)}")
     sources = tuple(fault.source for fault in scenario.faults if fault.verb == "clone")
-    for name in (*scenario.machines.late, *sources, *(name for fault in scenario.faults for name in fault.side)):
+    for name in (
+        *scenario.machines.late,
+        *scenario.machines.narrow,
+        *sources,
+        *(name for fault in scenario.faults for name in fault.side),
+    ):
         if name not in scenario.machines.names:
             raise _Bad(root, f"no node is called {name!r}; there are {', '.join(scenario.machines.names)}")
     return scenario

@@ -23,7 +23,7 @@ from sim.faults import Faults
 from sim.laws import Violation, place
 from sim.machine import Settings
 from sim.query import Query
-from sim.scenario import Machines, Scenario
+from sim.scenario import NARROW, Machines, Scenario
 from sim.streams import Streams
 from sim.timings import QUERY_TIMEOUT
 from sim.trace import Trace
@@ -94,7 +94,7 @@ def settings(machines: Machines, name: str, chance: Random | None = None) -> Set
         config,
         machines.workers,
         machines.http_ports,
-        machines.raft_ports,
+        _raft_ports(machines, name),
         machines.heartbeat,
         swarm="one" if machines.count else name,
         founds=number == founder,
@@ -102,6 +102,11 @@ def settings(machines: Machines, name: str, chance: Random | None = None) -> Set
         offset=chance.randrange(machines.skew) if chance is not None and machines.skew else 0,
         drift=chance.randrange(-machines.drift, machines.drift + 1) if chance is not None and machines.drift else 0,
     )
+
+
+def _raft_ports(machines: Machines, name: str) -> tuple[int, int]:
+    first, last = machines.raft_ports
+    return (first, min(last, first + NARROW - 1)) if name in machines.narrow else (first, last)
 
 
 def play(

@@ -16,7 +16,20 @@ from attrs import frozen
 
 from protocol import coordination, digest, directory, gossip, ids, keys, limits, promises, rollback, standing, suspicion
 from protocol.clocks import Context
-from protocol.lifecycle import creation, doors, learning, outcomes, process, routing, sealed, serving, sleep, wake
+from protocol.lifecycle import (
+    creation,
+    doors,
+    fate,
+    learning,
+    outcomes,
+    process,
+    routing,
+    sealed,
+    serving,
+    shortage,
+    sleep,
+    wake,
+)
 from protocol.lifecycle.orders import Subject
 from protocol.messages import CreateRequest, RecordNews, SleepReport, Standing, StoreBirth, WakeIntent
 from protocol.state import State
@@ -41,6 +54,7 @@ from sim.switches import (
     give_way_to_nobody,
     handled_by,
     hung_is_failed,
+    later_phase,
     launch_at_once,
     look_before_expiring,
     never,
@@ -165,10 +179,28 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
     Safeguard("P11", "the founder starts before its birth is durable", write_nothing("name/"), ("birth_remembered",)),
     Safeguard("P12", "an unacknowledged birth is resumed", resume_unacknowledged, ("node_killed",)),
     Safeguard(
+        "P12",
+        "a birth's outcome is told before a majority has stored it",
+        replaced(fate, "majority", one_of),
+        ("dropped_and_finished",),
+    ),
+    Safeguard(
+        "P12",
+        "what was decided of a birth is decided anew",
+        replaced(fate, "stored_before", nothing),
+        ("dropped_and_finished",),
+    ),
+    Safeguard(
         "P13",
         "every chosen member is waited for",
         replaced(creation, "majority", all_of),
         ("create_coordinator_dies", "stale_directory_first_access"),
+    ),
+    Safeguard(
+        "P15", "two databases of one name both go on", replaced(directory, "_part", nothing), ("two_of_one_name",)
+    ),
+    Safeguard(
+        "P15", "who was heard of first is the database", replaced(directory, "by_birth", zero), ("two_of_one_name",)
     ),
     Safeguard(
         "P23",
@@ -261,6 +293,11 @@ SAFEGUARDS: Final[tuple[Safeguard, ...]] = (
         ("two_ports_taken",),
     ),
     Safeguard(
+        "P42", "every member gives up Raft ports", replaced(shortage, "may_give_up", always), ("no_port_to_give_up",)
+    ),
+    Safeguard("P42", "a port is lent for good", replaced(shortage, "is_short", never), ("borrowed_port_comes_back",)),
+    Safeguard("P42", "a Raft port is never given up", replaced(shortage, "make_room", never), ("raft_range_full",)),
+    Safeguard(
         "P42",
         "who moved and cannot tell its group never goes back",
         replaced(process, "_turn_back", nothing),
@@ -320,8 +357,9 @@ BENEATH: Final[tuple[Safeguard, ...]] = (
         "P32", "a coordinator that has promised above commits", replaced(sleep, "_commit", commit_with_any_promise)
     ),
     Safeguard("P34", "an acknowledgement of an earlier closing counts", of_any_closing),
+    Safeguard("P15", "a later record ends a quarantine", replaced(directory, "join", later_phase)),
     Safeguard("F54", "who waits at a member without its data is refused", replaced(serving, "look_elsewhere", nothing)),
     Safeguard("P62", "a record of its own betrays no rollback", replaced(rollback, "on_record", never)),
 )
-"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P5, P11, P32, P62), or not in this model, where a disk is lost whole and never
+"""Second lines of defence: behind other safeguards no scenario gets to them (P3, P5, P11, P15, P32, P62), or not in this model, where a disk is lost whole and never
 one replica alone (F54). A test of the engine alone notices each (``tests/protocol/test_ablations.py``)."""

@@ -17,6 +17,8 @@ from sim import timings
 DIRECTIONS: Final = ("both", "in", "out")
 MOST_NODES: Final = 9
 """Of one cluster."""
+NARROW: Final = 2
+"""Raft ports of a node that is said to have few."""
 ALL: Final = "all"
 """In place of a node's name: every one."""
 
@@ -108,7 +110,7 @@ class Traffic:
 class Machines:
     """Settings of every node. ``names`` alone: each is a cluster of its own. With ``count`` they are n1, n2, … and of one cluster,
     or in turn of ``founders`` clusters that hear each other; the first of each founds it. Those of ``late`` are started by the
-    scenario. ``skew`` and ``drift``: how far clocks may differ from the beginning, and how many µs more each second."""
+    scenario; those of ``narrow`` have the first ``NARROW`` Raft ports alone. ``skew`` and ``drift``: how far clocks may differ from the beginning, and how many µs more each second."""
 
     names: tuple[str, ...] = ("n1",)
     count: int = 0
@@ -125,6 +127,7 @@ class Machines:
     wake_deadline: int = limits.WAKE_DEADLINE
     http_ports: tuple[int, int] = (5001, 5999)
     raft_ports: tuple[int, int] = (7001, 7999)
+    narrow: tuple[str, ...] = ()
     heartbeat: int = timings.HEARTBEAT
 
 

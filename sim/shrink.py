@@ -116,7 +116,7 @@ def _plainer(work: Shrinking) -> None:
 def _worlds(work: Shrinking) -> Iterator[Scenario]:
     """Each time what is best then, with one thing less about its machines or its time."""
     plain = Machines()
-    for name in ("skew", "drift", "late", "workers", "stop_timeout", "heartbeat"):
+    for name in ("skew", "drift", "late", "narrow", "workers", "stop_timeout", "heartbeat"):
         yield evolve(work.best, machines=evolve(work.best.machines, **{name: getattr(plain, name)}))
     while (fewer := _one_node_less(work.best)) is not None and work.still(fewer):
         pass
@@ -129,7 +129,10 @@ def _one_node_less(scenario: Scenario) -> Scenario | None:
     machines = scenario.machines
     count = machines.count - 1
     named = {one.node for one in (*scenario.faults, *scenario.workload, *scenario.expect)}
-    named |= {name for fault in scenario.faults for name in (*fault.side, fault.source)} | set(machines.late)
+    named |= {name for fault in scenario.faults for name in (*fault.side, fault.source)} | {
+        *machines.late,
+        *machines.narrow,
+    }
     if count < max(1, machines.replication_factor) or machines.names[-1] in named:
         return None
     return evolve(scenario, machines=evolve(machines, count=count, names=machines.names[:-1]))

@@ -29,7 +29,7 @@ from protocol.messages import (
     StoreBirth,
     WakeIntent,
 )
-from protocol.records import ApiKey, Attempt, Record, Version
+from protocol.records import ApiKey, Attempt, Record, Version, join
 from protocol.rows import EpochPromise, NamePromise
 from protocol.state import Hosted, Seeking, State
 from protocol.suspicion import majority
@@ -301,6 +301,11 @@ def hung_is_failed() -> Switch:
 
 def of_any_run(turn: Turn, outcome: InstanceReady | InstanceExited | Probed | Snapshotted) -> Hosted | None:
     return turn.state.hosted.get(outcome.incarnation)
+
+
+def later_phase(left: Record, right: Record) -> Record:
+    joined = join(left, right)
+    return evolve(joined, phase=max(left, right, key=lambda one: one.version).phase)
 
 
 def one_underscore(name: ids.DatabaseName) -> str:

@@ -9,11 +9,23 @@ from protocol import codec, digest, gossip, keys, limits, membership, rollback, 
 from protocol.effects import HoldPort, Trash
 from protocol.ids import derived
 from protocol.inputs import Boot
-from protocol.lifecycle import offers, process
+from protocol.lifecycle import offers, process, quarantine
 from protocol.lifecycle.orders import fire
 from protocol.messages import Dropped
 from protocol.records import ApiKey, Record
-from protocol.rows import EpochPromise, Forgotten, Identity, Instance, Known, Moved, NamePromise, Retired, Seen, Stay
+from protocol.rows import (
+    EpochPromise,
+    Forgotten,
+    Identity,
+    Instance,
+    Known,
+    Moved,
+    NamePromise,
+    Outcome,
+    Retired,
+    Seen,
+    Stay,
+)
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -47,7 +59,8 @@ def on_boot(turn: Turn, boot: Boot) -> None:
     promises = {promise.incarnation: promise for promise in loaded.get(EpochPromise, [])}
     instances = {instance.incarnation: instance for instance in loaded.get(Instance, [])}
     moved = {row.incarnation: row.raft for row in loaded.get(Moved, [])}
-    _resume(turn, records, promises, instances, moved)
+    outcomes = {row.incarnation: row for row in loaded.get(Outcome, [])}
+    _resume(turn, records, promises, instances, moved, outcomes)
     if state.forgotten:
         rollback.recall(turn)
     suspicion.beat(turn)
@@ -75,6 +88,7 @@ def _resume(
     promises: dict[str, EpochPromise],
     instances: dict[str, Instance],
     moved: dict[str, int],
+    outcomes: dict[str, Outcome],
 ) -> None:
     turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
@@ -90,11 +104,15 @@ def _resume(
         if instance is not None:
             hosted.http, hosted.raft = instance.http, instance.raft
         hosted.moved_from = moved.get(record.incarnation, 0)
+        hosted.outcome = outcomes.get(record.incarnation)
         turn.state.host(hosted)
         turn.state.by_ticket[ticket] = record.incarnation
-        turn.act(HoldPort(ticket, hosted.raft))
+        if hosted.raft:
+            turn.act(HoldPort(ticket, hosted.raft))
         if record.phase == "active":
             fire(turn, hosted, "exited")
+        elif record.phase == "quarantined":
+            quarantine.explain(turn, hosted)
         elif record.phase == "creating" and _told_nobody(turn, record):
             turn.broadcast(Dropped(record.incarnation))
         elif record.phase == "creating":

@@ -109,7 +109,7 @@ def _give_way(turn: Turn, creation: Creation, to: Peer, higher: int) -> None:
 
 def _tally(creation: Creation) -> tuple[int, int]:
     answers = creation.answers.values()
-    return sum(one.stance == "denied" for one in answers), sum(one.offer is not None for one in answers)
+    return sum(one.stance == "denied" for one in answers), len(placement.choose(answers, creation.replication_factor))
 
 
 def on_offers_deadline(turn: Turn, internal: str) -> None:
@@ -137,6 +137,8 @@ def _close(turn: Turn, creation: Creation) -> None:
         turn.decide("birth carried on", None, "an earlier attempt stored it", "P11", database=creation.internal)
     elif offers < creation.replication_factor:
         refusals = {one.refusal: peer for peer, one in sorted(creation.answers.items()) if one.refusal}
+        for peer in sorted(peer for peer, one in creation.answers.items() if placement.short_of_ports(one)):
+            refusals["no free Raft port but those of sleeping databases"] = peer
         detail = f"insufficient nodes responded: got {offers}, need {creation.replication_factor}"
         if refusals:
             detail += " (" + "; ".join(f"{peer}: {refusal}" for refusal, peer in refusals.items()) + ")"
@@ -174,7 +176,7 @@ def on_retry(turn: Turn, internal: str) -> None:
         return
     held = turn.state.names.get(internal)
     if living := turn.state.living(internal):
-        _known(turn, creation, living[0])
+        _known(turn, creation, directory.chosen(turn.state, internal) or living[0])
     elif held is not None and held.attempt > creation.attempt:
         _give_way(turn, creation, held.attempt.coordinator, held.attempt.n)
     else:

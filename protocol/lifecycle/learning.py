@@ -8,7 +8,7 @@ from __future__ import annotations
 from protocol import directory, gossip, rollback, standing
 from protocol.chart import nothing_newer_promised
 from protocol.ids import Peer
-from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
+from protocol.lifecycle import fate, offers, process, quarantine, serving, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.messages import (
     CreateConfirm,
@@ -39,6 +39,7 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
     if hosted is not None:
         if record.phase != "creating":
             offers.settle_pending(turn, hosted)
+            fate.forget(turn, hosted)
         if message.record.version < record.version:
             standing.tell(turn, sender, record.incarnation)  # its news is old (P4)
         _follow(turn, hosted, before or record)
@@ -52,6 +53,9 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
 def _follow(turn: Turn, hosted: Hosted, before: Record) -> None:
     """This member does what its database's record says by now, unless it has promised a newer epoch itself."""
     record = hosted.record
+    if record.phase == "quarantined":
+        serving.ask_again(turn, record, quarantine.obey(turn, hosted))
+        return
     if record.phase != "creating" and hosted.state == "creating":
         _born(turn, hosted)
     if record.phase == "active" and hosted.state == "hibernating":

@@ -8,7 +8,7 @@ from attrs import evolve
 from protocol import coordination, directory, limits
 from protocol.effects import ReleasePorts, ReservePorts
 from protocol.ids import DatabaseName, Peer
-from protocol.lifecycle import asking, creation, process
+from protocol.lifecycle import asking, creation, process, shortage
 from protocol.lifecycle.orders import complain, fire, holds
 from protocol.messages import (
     BirthAnswer,
@@ -36,7 +36,9 @@ def on_request(turn: Turn, sender: Peer, message: CreateRequest) -> None:
     turn.decide("create request received", None, database=internal, requester=sender, attempt=message.attempt.n)
     living = state.living(internal)
     if living:
-        turn.send(to, evolve(answer, record=living[0]))  # F13: never an offer for what exists
+        turn.send(
+            to, evolve(answer, record=directory.chosen(state, internal) or living[0])
+        )  # F13: never an offer for what exists
         return
     if state.listening:
         turn.send(to, evolve(answer, stance="unsure"))
@@ -73,7 +75,8 @@ def next_ticket(turn: Turn) -> int:
 
 def on_ports(turn: Turn, lease: Lease, http: int, raft: int) -> None:
     lease.http, lease.raft = http, raft
-    lease.answer = evolve(lease.answer, offer=Member(turn.me, turn.state.config.host, raft))
+    room = 0 if shortage.is_short(turn) else lease.answer.room
+    lease.answer = evolve(lease.answer, room=room, offer=Member(turn.me, turn.state.config.host, raft))
     turn.send(lease.answer_to, lease.answer)
 
 

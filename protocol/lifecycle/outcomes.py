@@ -4,7 +4,7 @@ token) of its effect, and one of an older run changes nothing (F22, F45)."""
 from __future__ import annotations
 
 from protocol import limits
-from protocol.effects import ReleasePorts
+from protocol.effects import ReleasePorts, ReservePorts
 from protocol.inputs import (
     InstanceExited,
     InstanceReady,
@@ -14,7 +14,7 @@ from protocol.inputs import (
     SealedAck,
     Snapshotted,
 )
-from protocol.lifecycle import offers, process, serving, sleep, stopping, wake
+from protocol.lifecycle import offers, process, serving, shortage, sleep, stopping, wake
 from protocol.lifecycle.orders import Subject, complain, fire
 from protocol.state import Hosted
 from protocol.turn import Turn
@@ -35,10 +35,16 @@ def on_ports_reserved(turn: Turn, reserved: PortsReserved) -> None:
 def on_ports_refused(turn: Turn, refused: PortsRefused) -> None:
     lease = turn.state.leases.get(refused.ticket)
     if lease is not None:
-        offers.on_no_ports(turn, lease, refused.detail)
+        if refused.raft and shortage.make_room(turn):
+            turn.act(ReservePorts(lease.ticket))
+        else:
+            offers.on_no_ports(turn, lease, refused.detail)
         return
     hosted = turn.state.hosted.get(turn.state.by_ticket.get(refused.ticket, ""))
     if hosted is not None and hosted.process == "reserving":
+        if refused.raft and shortage.make_room(turn):
+            process.reserve(turn, hosted)
+            return
         turn.state.turn_to(hosted, process="none")
         complain(hosted, "no-ports", refused.detail)
         if hosted.record.phase == "hibernating":

@@ -13,8 +13,9 @@ from protocol.ids import Peer
 from protocol.lifecycle import sealed
 from protocol.messages import MembersStored, RecordNews, StoreMembers
 from protocol.records import Member, Phase, Seal, Stamp
+from protocol.rounds import MembersRound
 from protocol.rows import Instance, Moved
-from protocol.state import Hosted, MembersRound, ProbeFor, PromiseRound
+from protocol.state import Hosted, ProbeFor, PromiseRound
 from protocol.suspicion import majority
 from protocol.turn import Turn
 
@@ -50,6 +51,11 @@ def begin(turn: Turn, hosted: Hosted) -> None:
     assert hosted.process == "none", hosted.process
     sealed.revoke(turn, hosted)  # now, so that the ports are looked for meanwhile
     turn.state.turn_to(hosted, process="reserving")
+    reserve(turn, hosted)
+
+
+def reserve(turn: Turn, hosted: Hosted) -> None:
+    """Ports of a start, first those that its record and its last start name."""
     turn.act(ReservePorts(hosted.ticket, hosted.http, hosted.moved_from if hosted.back else _own(turn, hosted).raft))
 
 
@@ -70,7 +76,7 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
     hosted.http, hosted.raft = http, raft
     if member.raft == raft and not hosted.moved_from:
         if changed:
-            _write_ports(turn, hosted)
+            write_ports(turn, hosted)
         launch(turn, hosted, "restart")
     elif len(hosted.record.members) == 2:
         try_again(turn, hosted, f"its Raft port {member.raft} is taken, and one of two members cannot get another")
@@ -78,7 +84,7 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
         # Who may never have been a voter moves nowhere: the record of its move would say that the birth was finished (P13).
         try_again(turn, hosted, f"its Raft port {member.raft} is taken, and the database is not born yet")
     else:
-        because = f"its Raft port {member.raft} is taken by another process"
+        because = f"its Raft port {member.raft} is taken by another process, or was given up"
         if hosted.moved_from:
             because = "its group may not know yet where it is"
         if hosted.moved_from == raft:
@@ -91,7 +97,8 @@ def _unborn(hosted: Hosted) -> bool:
     return hosted.record.phase == "creating" and len(hosted.record.members) > 1
 
 
-def _write_ports(turn: Turn, hosted: Hosted) -> None:
+def write_ports(turn: Turn, hosted: Hosted) -> None:
+    """Which ports are its own over a restart of the node; a Raft port of 0 was given up."""
     ports = Instance(hosted.incarnation, hosted.internal, hosted.http, hosted.raft)
     turn.write(f"instance/{hosted.incarnation}", ports)
 
@@ -135,7 +142,7 @@ def on_members_stored(turn: Turn, sender: Peer, message: MembersStored) -> None:
         return
     _end_moving(turn, hosted)
     turn.broadcast(RecordNews(moving.record))
-    _write_ports(turn, hosted)
+    write_ports(turn, hosted)
     if len(moving.record.members) == 1:
         (only,) = moving.record.members
         launch(turn, hosted, "restart", peers=((only.node_id(hosted.incarnation), only.address),))
@@ -180,7 +187,7 @@ def try_again(turn: Turn, hosted: Hosted, because: str) -> None:
     _end_moving(turn, hosted)
     turn.state.turn_to(hosted, process="none")
     hosted.failures += 1
-    hosted.problem, hosted.error = "no-ports", because[: limits.DETAIL]
+    hosted.problem, hosted.error = "instance-failed", because[: limits.DETAIL]
     turn.decide("start put off", hosted, because, "P42", attempt=hosted.failures)
     again_later(turn, hosted)
 
@@ -270,6 +277,8 @@ def bury(turn: Turn, hosted: Hosted) -> None:
     turn.erase(f"instance/{incarnation}")
     if hosted.moved_from:
         turn.erase(f"moved/{incarnation}")
+    if hosted.outcome is not None:
+        turn.erase(f"outcome/{incarnation}")
     turn.act(ReleasePorts(hosted.ticket))
     del turn.state.by_ticket[hosted.ticket]
     turn.act(Trash(hosted.internal, incarnation))

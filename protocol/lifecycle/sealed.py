@@ -15,6 +15,7 @@ A read is no activity: it neither wakes nor vetoes, for it never gets to rqlited
 
 from __future__ import annotations
 
+from protocol import directory
 from protocol.effects import SealedCopy
 from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import ReadSealed
@@ -44,12 +45,12 @@ def on_read(turn: Turn, asked: ReadSealed) -> None:
 
 
 def _named(turn: Turn, asked: ReadSealed) -> Hosted | None:
-    """The one database of that name, if this node hosts it. Of two living ones none is certain to be the one that is meant."""
+    """The database of that name, if this node hosts it; never one that is quarantined (P15)."""
     try:
-        living = turn.state.living(DatabaseName.internal_of(asked.app, asked.name))
+        chosen = directory.chosen(turn.state, DatabaseName.internal_of(asked.app, asked.name))
     except InvalidName:
         return None
-    return turn.state.hosted.get(living[0].incarnation) if len(living) == 1 else None
+    return turn.state.hosted.get(chosen.incarnation) if chosen is not None else None
 
 
 def readable(hosted: Hosted) -> bool:

@@ -3,7 +3,7 @@ keeps a database awake (R41)."""
 
 from __future__ import annotations
 
-from protocol import limits
+from protocol import directory, limits
 from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import Ask, DoorAck, Used
 from protocol.lifecycle import asking, routing, sleep, wake
@@ -27,7 +27,11 @@ def on_ask(turn: Turn, ask: Ask) -> None:
     if not living:
         asking.ask(turn, ask.app, ask.name, ask.request)
         return
-    record = max(living, key=lambda one: (one.birth.attempt, one.incarnation))  # an older one is not dropped here yet
+    record = directory.chosen(turn.state, internal)
+    if record is None:
+        where = ", ".join(f"{one.incarnation} on {', '.join(one.peers)}" for one in living)
+        turn.answer(ask.request, "instance-failed", f"{internal} is quarantined until an operator decides: {where}")
+        return
     hosted = turn.state.hosted.get(record.incarnation)
     if record.phase == "creating" and (hosted is not None or not ask.forwarded):
         asking.wait(turn, record, ask.request)
@@ -51,12 +55,20 @@ def resume(turn: Turn, internal: str) -> None:
 
 def on_record(turn: Turn, record: Record) -> None:
     """News of a database: clients that wait until another node serves it ask again when that may be so."""
-    _ask_again(turn, record.birth.app, record.birth.name, routing.on_record(turn, record))
+    quarantined = record.phase == "quarantined"
+    ask_again(
+        turn, record, routing.end_wait(turn, record.incarnation) if quarantined else routing.on_record(turn, record)
+    )
 
 
 def on_dropped(turn: Turn, record: Record) -> None:
     """Who waited for what is no more wants the name, not that incarnation of it (R1)."""
-    _ask_again(turn, record.birth.app, record.birth.name, routing.end_wait(turn, record.incarnation))
+    ask_again(turn, record, routing.end_wait(turn, record.incarnation))
+
+
+def ask_again(turn: Turn, record: Record, waiters: list[int]) -> None:
+    """Who waited for this incarnation of a name wants the name."""
+    _ask_again(turn, record.birth.app, record.birth.name, waiters)
 
 
 def _ask_again(turn: Turn, app: str, name: str, waiters: list[int]) -> None:

@@ -60,8 +60,9 @@ def on_snapshot(turn: Turn, hosted: Hosted, taken: Snapshotted) -> None:
 
 
 def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:
-    """The process is gone: ports freed (the Raft port stays the database's own), reported, and woken if wanted."""
+    """The process is gone: ports freed (the Raft port stays the database's own while the range has room), reported, and woken if wanted."""
     turn.act(ReleasePorts(hosted.ticket, http=True, raft=False))
+    hosted.slept_at = turn.now
     doors.forget(turn, hosted)
     hosted.vote = 0
     if hosted.stopping and not hosted.wanted:

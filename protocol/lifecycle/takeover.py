@@ -1,13 +1,12 @@
 """What becomes of a birth whose coordinator has fallen silent: a member looks after it. The laws kept here are F8, P12 (dropped only where
 no majority can have seen all chosen voters, by a member that a majority has promised an epoch, F15) and P13 (finished
-where all chosen members are voters)."""
+where all chosen members are voters). What was decided is stored before it is told: :mod:`protocol.lifecycle.fate`."""
 
 from __future__ import annotations
 
-from protocol import coordination, limits, promises
-from protocol.lifecycle import process
+from protocol import coordination, limits
+from protocol.lifecycle import fate, process
 from protocol.lifecycle.orders import Subject
-from protocol.messages import Dropped, RecordNews
 from protocol.state import Hosted, PromiseRound
 from protocol.turn import Turn
 
@@ -33,14 +32,15 @@ def take_over(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     told = [asked.standings[peer] for peer in asked.granted]
     if any(one.record is not None and one.record.phase != "creating" for one in told):
         return  # it was finished; the record that came with the promise is taken in next
-    if Subject(turn, hosted).voters_match and hosted.process == "ready":
-        record = promises.next_record(turn, hosted, asked.epoch, "active")
-        if record is not None:
-            turn.decide("birth finished", hosted, "its coordinator is silent, all its members are voters", "P13")
-            turn.broadcast(RecordNews(record))
+    before = fate.stored_before(asked)
+    if before is not None:
+        because = f"it was decided so in epoch {before.epoch}, and may have been told"
+        fate.decide(turn, hosted, asked, finished=before.finished, because=because)
+    elif Subject(turn, hosted).voters_match and hosted.process == "ready":
+        because = "its coordinator is silent, all its members are voters"
+        fate.decide(turn, hosted, asked, finished=True, because=because)
     elif not hosted.joined or not any(one.complete for one in told):
         because = hosted.error or "its coordinator is silent, and no majority was ever complete"
-        turn.decide("birth abandoned", hosted, because, "P12")
-        turn.broadcast(Dropped(hosted.incarnation))
+        fate.decide(turn, hosted, asked, finished=False, because=because)
     elif hosted.process == "none":
         process.again_later(turn, hosted)

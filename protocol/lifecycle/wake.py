@@ -93,7 +93,7 @@ def on_deadline(turn: Turn, incarnation: str) -> None:
     seconds = turn.state.config.wake_deadline / limits.SECOND
     reason = hosted.error or "rqlited did not answer a strong read"
     told = reason if reason.startswith(LATE) else f"{LATE} {seconds:g} s: {reason}"
-    complain(hosted, "instance-failed" if hosted.error else "wake-timeout", told)
+    complain(hosted, hosted.problem if hosted.error else "wake-timeout", told)
     give_up(turn, hosted)
 
 

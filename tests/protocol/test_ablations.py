@@ -18,15 +18,18 @@ from sim.play import play
 from sim.safeguards import BENEATH, SAFEGUARDS, Safeguard, without
 from tests.protocol import (
     test_directory,
+    test_fate,
     test_keys,
     test_lifecycle,
     test_names,
     test_promises,
+    test_quarantine,
     test_rollback,
     test_routing,
     test_sealed,
     test_several,
     test_several_sleep,
+    test_shortage,
 )
 
 
@@ -73,6 +76,17 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
         test_lifecycle.test_P11_birth_promise_and_record_are_durable_before_the_founder_starts
     ),
     "P12 an unacknowledged birth is resumed": (test_lifecycle.test_P12_an_unacknowledged_birth_is_dropped_at_boot),
+    "P12 a birth's outcome is told before a majority has stored it": (
+        test_fate.test_P12_a_drop_that_no_majority_has_stored_is_not_one
+    ),
+    "P12 what was decided of a birth is decided anew": (
+        test_fate.test_P12_a_drop_that_nobody_has_heard_of_is_carried_on
+    ),
+    "P15 two databases of one name both go on": (
+        test_quarantine.test_F11_P15_of_two_databases_one_is_chosen_and_the_other_is_stopped_and_kept
+    ),
+    "P15 who was heard of first is the database": story("two_of_one_name"),
+    "P15 a later record ends a quarantine": test_quarantine.test_P15_only_a_later_generation_ends_a_quarantine,
     "P23 what was told last of a key counts": test_keys.test_P23_a_revocation_never_comes_undone,
     "P23 a key is not durable": test_keys.test_P23_keys_outlive_their_process,
     "F87 a revocation whose news was lost is never told again": (
@@ -95,6 +109,13 @@ PROOFS: Final[dict[str, Callable[[], None]]] = {
     ),
     "P42 a changed address needs no promise": (
         test_lifecycle.test_F47_P42_a_taken_raft_port_is_replaced_under_a_promised_epoch
+    ),
+    "P42 every member gives up Raft ports": (
+        lambda: test_shortage.test_P42_only_the_last_members_of_a_minority_may_give_up_a_port(3, (3,))
+    ),
+    "P42 a port is lent for good": test_shortage.test_P42_a_node_that_is_short_of_ports_offers_without_room,
+    "P42 a Raft port is never given up": (
+        test_shortage.test_P42_F84_the_longest_sleeper_gives_its_port_up_for_a_new_database
     ),
     "P1 a promise under older members counts": test_promises.test_P1_who_knows_newer_members_refuses,
     "P4 what is stale is not answered": (

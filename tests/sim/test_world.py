@@ -11,7 +11,7 @@ from protocol.effects import Start, Write
 from protocol.limits import SECOND
 from sim.disk import Disk
 from sim.history import History
-from sim.host import Ambush, Host, Ports
+from sim.host import Ambush, Full, Host, Ports
 from sim.laws import Violation
 from sim.rqlite import Rqlited
 from sim.schedule import Schedule
@@ -159,7 +159,7 @@ def test_F84_the_last_free_pair_is_found_and_a_refusal_changes_nothing() -> None
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
     assert len({*first, *second}) == 4
-    assert isinstance(ports.reserve(3, 0, 0), str)
+    assert ports.reserve(3, 0, 0) == Full("no free HTTP port in 5001-5002", raft=False)
     assert set(ports.held) == {1, 2}
     ports.release(3, True, True)  # F83: who owns nothing changes nothing
     assert ports.reserve(2, *second) == second
