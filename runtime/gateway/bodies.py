@@ -42,7 +42,9 @@ Name = Annotated[
     ),
 ]
 """Described here, checked by the rules of names."""
-Sql = Annotated[str, Meta(extra_json_schema={"description": "One statement of SQLite.", "examples": ["SELECT 1 AS x"]})]
+Reading = Annotated[str, Meta(extra_json_schema={"minLength": 1, "examples": ["SELECT 1 AS x"]})]
+Writing = Annotated[str, Meta(extra_json_schema={"minLength": 1, "examples": ["CREATE TABLE IF NOT EXISTS t (x)"]})]
+Table = Annotated[str, Meta(min_length=1, extra_json_schema={"examples": ["t"]})]
 
 
 class Named(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +57,7 @@ class Query(Struct, frozen=True, forbid_unknown_fields=True):
     """A statement that reads."""
 
     database: Name
-    sql: Sql
+    sql: Reading
     args: Arguments = None
     consistency: Consistency = "weak"
     max_stale: float | str | None = None
@@ -67,7 +69,7 @@ class Exec(Struct, frozen=True, forbid_unknown_fields=True):
     """A statement that writes."""
 
     database: Name
-    sql: Sql
+    sql: Writing
     args: Arguments = None
     format: Format = "items"
     big_integers: BigIntegers = "number"
@@ -76,7 +78,7 @@ class Exec(Struct, frozen=True, forbid_unknown_fields=True):
 class Statement(Struct, frozen=True, forbid_unknown_fields=True):
     """One of a transaction's."""
 
-    sql: Sql
+    sql: Writing
     args: Arguments = None
 
 
@@ -84,7 +86,7 @@ class Transaction(Struct, frozen=True, forbid_unknown_fields=True):
     """Statements that happen together or not at all."""
 
     database: Name
-    queries: list[str | Statement]
+    queries: Annotated[list[Writing | Statement], Meta(min_length=1)]
     format: Format = "items"
     big_integers: BigIntegers = "number"
 
@@ -93,14 +95,14 @@ class CreateTable(Struct, frozen=True, forbid_unknown_fields=True):
     """``schema``: a CREATE TABLE statement."""
 
     database: Name
-    schema: str
+    schema: Writing
 
 
 class DropTable(Struct, frozen=True, forbid_unknown_fields=True):
     """``table_name`` as it is, without quotes."""
 
     database: Name
-    table_name: str
+    table_name: Table
 
 
 # Answers: these describe what other modules write.
@@ -141,7 +143,7 @@ class Done(Struct, frozen=True):
     repeated: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-class Table(Struct, frozen=True):
+class Described(Struct, frozen=True):
     """``sql``: the statement that makes it."""
 
     name: str
@@ -152,13 +154,14 @@ class Table(Struct, frozen=True):
 class Schema(Struct, frozen=True):
     """The tables of a database."""
 
-    tables: list[Table]
+    tables: list[Described]
 
 
 class Affected(Struct, frozen=True):
-    """Of a change of the schema: 0."""
+    """Of a change of the schema: 0. ``repeated``: its Idempotency-Key had been there already."""
 
     rows_affected: int
+    repeated: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Databases(Struct, frozen=True):
