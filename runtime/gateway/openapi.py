@@ -17,7 +17,7 @@ from runtime.gateway.problems import PREFIX, status_and_title
 
 _REF: Final = "#/components/schemas/{name}"
 _SQLITE: Final = "application/vnd.sqlite3"
-KEYED: Final = ("unauthorized", "forbidden", "rate-limited", "internal-error")
+KEYED: Final = ("unauthorized", "forbidden", "rate-limited", "unavailable", "internal-error")
 """What every endpoint with a key can answer."""
 _SUMMARIES: Final = {
     "query": "Read",

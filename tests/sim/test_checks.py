@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from protocol import codec, effects, inputs, messages, promises
+from protocol import codec, effects, inputs, keys, messages, promises
 from protocol.lifecycle import doors, process, sleep
 from protocol.limits import MILLISECOND, SECOND
 from protocol.rows import EpochPromise
@@ -64,6 +64,25 @@ def _blind_probe(self: Executor, action: Any) -> None:
     rqlited = self.runs[action.incarnation][1]
     seen = (action.incarnation, action.run, action.token, True, 0, rqlited.directory.index, True)
     self._feed(inputs.Probed, *seen, (rqlited.start.node_id,))
+
+
+def test_P23_F87_what_becomes_of_keys_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revocation that comes undone, a key that is another elsewhere, nodes that end with other keys, and a worker that knows others than its node."""
+    scenario = story("key_revoked_apart")
+    assert play(scenario).held
+    for kind, lie, said in (
+        ("join_keys", lambda _known, told: told, "and is so no more"),
+        ("join_keys", lambda known, told: evolve(told, scope="admin", revoked=known.revoked), "that was born as"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(keys, kind, lie)
+            assert said in broken(scenario)
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "differing", lambda *_: ())
+        assert "know other API keys at rest" in broken(story("key_revoked_unheard"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "told_keys", lambda *_: None)
+        assert "knows other API keys than its node" in broken(scenario)
 
 
 def test_F41_a_worker_that_ignores_closed_doors_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

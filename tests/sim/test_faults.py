@@ -19,7 +19,7 @@ from sim.streams import Streams
 
 ROOT = Path(__file__).parent.parent.parent
 EACH = [(verb, target) for verb, targets in VERBS.items() for target in targets]
-FOLLOWS = ("the node is started again", "node stops")
+FOLLOWS = ("the node is started again", "node stops", "the operator is answered")
 """What comes of a fault is told like one."""
 THREE = Scenario(
     "a database of three replicas sleeps and wakes under its clients",
