@@ -1,0 +1,129 @@
+"""SQLite's dialect over :mod:`runtime.client.dbapi`: a database is SQLite, so its name is ``sqlite`` and everything that knows SQLite works.
+
+The law kept here: what cannot be is said. A rollback that undoes nothing warns (:class:`NothingRolledBack`); an engine whose address says
+``autocommit=false`` has transactions that are atomic, and gives up what cannot be known before a commit: row counts, RETURNING, keys that
+the database makes (decisions/0021).
+
+Other than with a file there is one schema, ``main``, and no temporary tables; tables of Torpor's own are not reflected.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import ModuleType
+from typing import Any, Final, cast
+
+from sqlalchemy import exc
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.engine import URL, Connection, reflection
+
+from runtime.client import dbapi
+from runtime.client.dsn import where
+
+OWN_TABLES: Final = "_torpor_"
+AUTOCOMMIT: Final = "AUTOCOMMIT"
+READ_COMMITTED: Final = "READ COMMITTED"
+"""What a transaction that is sent as a whole amounts to: its writes are atomic, its reads see what others have committed."""
+
+
+class NothingRolledBack(UserWarning):
+    """A rollback, by an engine whose statements are committed one by one."""
+
+
+class TorporDialect(SQLiteDialect):
+    driver = "torpor"
+    supports_statement_cache = True
+    returns_native_bytes = True
+    default_paramstyle = "qmark"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._autocommit = True
+
+    @classmethod
+    def import_dbapi(cls) -> ModuleType:
+        return dbapi
+
+    def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:  # type: ignore[override]
+        """Raises ArgumentError."""
+        options = [(name, value) for name, values in url.normalized_query.items() for value in values]
+        try:
+            found = where(url.username or "", url.host, url.port, url.database or "", options)
+        except ValueError as error:
+            raise exc.ArgumentError(str(error)) from None
+        self._autocommit = found.autocommit is not False
+        if not self._autocommit:
+            self.supports_sane_rowcount = self.supports_sane_multi_rowcount = False
+            self.insert_returning = self.update_returning = self.delete_returning = False
+            self.insert_executemany_returning = False
+        given = {"app": found.app, "database": found.database, "key": found.key, "peers": found.peers}
+        given |= {"autocommit": self._autocommit}
+        given |= {} if found.timeout is None else {"timeout": found.timeout}
+        given |= {} if found.consistency is None else {"consistency": found.consistency}
+        return [], given
+
+    # Transactions.
+
+    def get_isolation_level_values(self, dbapi_connection: Any) -> list[Any]:
+        """The one of this engine: the address decides."""
+        return [AUTOCOMMIT if self._autocommit else READ_COMMITTED]
+
+    def get_isolation_level(self, dbapi_connection: Any) -> Any:
+        return AUTOCOMMIT if self._autocommit else READ_COMMITTED
+
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        """Nothing to set: SQLAlchemy has seen to it that ``level`` is one of the values."""
+
+    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
+        return self._autocommit
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        if self._autocommit and dbapi_connection.written:
+            text = "nothing is rolled back: each statement was committed when it was executed (autocommit)"
+            warnings.warn(text, NothingRolledBack, stacklevel=2)
+            dbapi_connection.commit()
+        else:
+            dbapi_connection.rollback()
+
+    def do_savepoint(self, connection: Any, name: str) -> None:
+        raise NotImplementedError("the gateway has no savepoints: a transaction is sent as a whole")
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        """Never: a connection holds nothing on the other side that could be lost."""
+        return False
+
+    # Reflection.
+
+    def _get_server_version_info(self, connection: Connection) -> tuple[int, ...]:
+        version = cast("str", connection.exec_driver_sql("SELECT sqlite_version()").scalar())
+        return tuple(map(int, version.split(".")))
+
+    @reflection.cache
+    def get_schema_names(self, connection: Connection, **kw: Any) -> list[str]:
+        return ["main"]
+
+    @reflection.cache
+    def get_table_names(
+        self, connection: Connection, schema: str | None = None, sqlite_include_internal: bool = False, **kw: Any
+    ) -> list[str]:
+        names = cast("list[str]", super().get_table_names(connection, schema, sqlite_include_internal, **kw))  # pyright: ignore[reportUnknownMemberType]
+        return [name for name in names if not name.startswith(OWN_TABLES)]
+
+    @reflection.cache
+    def get_temp_table_names(
+        self, connection: Connection, sqlite_include_internal: bool = False, **kw: Any
+    ) -> list[str]:
+        return []
+
+    @reflection.cache
+    def get_temp_view_names(
+        self, connection: Connection, sqlite_include_internal: bool = False, **kw: Any
+    ) -> list[str]:
+        return []
+
+    def _get_table_pragma(self, connection: Connection, pragma: str, table_name: str, schema: str | None = None) -> Any:
+        """In ``main`` alone: for want of a schema, SQLite's own dialect asks ``temp`` as well, which the gateway refuses."""
+        return super()._get_table_pragma(connection, pragma, table_name, schema or "main")  # pyright: ignore[reportUnknownMemberType]
+
+    def _get_table_sql(self, connection: Connection, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        return super()._get_table_sql(connection, table_name, schema or "main", **kw)  # pyright: ignore[reportUnknownMemberType]
