@@ -106,6 +106,8 @@ def worker_config(settings: Settings) -> WorkerConfig:
     return WorkerConfig(
         keys={key.sha256: key.application for key in settings.security.api_keys},
         query_timeout_s=gateway.query_timeout,
+        transaction_timeout_s=gateway.transaction_timeout,
+        statements=gateway.max_statements,
         waiting_per_database=gateway.max_waiting,
         in_flight=gateway.max_in_flight,
         body_bytes=gateway.max_body,

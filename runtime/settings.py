@@ -125,6 +125,7 @@ class GatewaySettings:
     max_parameters: int = setting(
         integer(1, 32_766), 32_766, "Parameters of one statement; SQLite's own bound is 32766."
     )
+    max_statements: int = setting(integer(1, 100_000), 1_000, "Statements of one transaction.")
     max_waiting: int = setting(
         integer(1, 10_000), 2_000, "Queries that may wait for one database to open, for each worker; beyond: busy."
     )

@@ -54,6 +54,7 @@ class WorkerConfig:
     """This worker's number; the host fills it in, and never uses one twice."""
     query_timeout_s: float = 30.0
     """R37; what is left of it when the query reaches rqlited goes along with every read."""
+    transaction_timeout_s: float = 60.0
     wait_timeout_s: float = 15.0
     """How long a query waits for a door: longer than a creation (R40: 10 s) or a wake (R43: 8 s) may take."""
     waiting_per_database: int = 2_000
@@ -66,6 +67,8 @@ class WorkerConfig:
     sql_bytes: int = 256 << 10
     parameters: int = 32_766
     """SQLite's own bound (SQLITE_MAX_VARIABLE_NUMBER)."""
+    statements: int = 1_000
+    """Of one transaction."""
     rows: int = 100_000
     result_bytes: int = 32 << 20
     lease_s: float = 5.0

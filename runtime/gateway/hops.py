@@ -85,6 +85,7 @@ class Hops:
         body: bytes,
         max_bytes: int,
         attempt: Attempt,
+        content_type: str,
     ) -> tuple[Hop, Response]:
         """POST to the first of these gateways that can be connected to. Raises :class:`Unreached`, and of the one that was reached
         :class:`Broken` and :class:`TooLarge`. Cancelled, it ends the connection. ``headers`` is called for each try."""
@@ -92,7 +93,7 @@ class Hops:
         for hop in sorted(hops, key=lambda hop: self._avoided.get(hop, 0.0) > self.clock()):
             try:
                 response = await self._pool(hop).post(
-                    f"https://{hop.gateway}", target, body, max_bytes, attempt, headers()
+                    f"https://{hop.gateway}", target, body, max_bytes, attempt, headers(), content_type
                 )
             except NotSent as error:
                 self.avoid(hop)

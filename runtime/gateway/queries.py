@@ -1,28 +1,30 @@
-"""One query from its vetted statement to its answer: through the door, to rqlited, again where that is safe; or to the gateway of
+"""One call from its vetted statements to its answer: through the door, to rqlited, again where that is safe; or to the gateway of
 another node that serves its database.
 
 The laws kept here: what has passed a door stays counted until rqlited is done with it, also when its client or its deadline is
-gone (P30, F89); a write is sent again only when it is certain that nobody has taken it in (F86), a read whenever rqlited could not answer it, so that
-a change of the Raft leader is nothing that clients see (F50); every query ends by its timeout (R37); who was sent to a node that does not serve the
-database asks this node once more (F14).
+gone (P30, F89); a write is sent again only when it is certain that nobody has taken it in, or when its idempotency key makes its effect
+one (F86), a read whenever rqlited could not answer it, so that a change of the Raft leader is nothing that clients see (F50); every call ends by its
+timeout (R37); who was sent to a node that does not serve the database asks this node once more (F14).
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, TypeVar
 
-from attrs import define
+from attrs import define, evolve, frozen
 
-from runtime.gateway import statements
+from runtime.gateway.calls import Call
 from runtime.gateway.doors import Doors, Passage
-from runtime.gateway.forwarding import Call, Forwarding, NotEntered
+from runtime.gateway.forwarding import Forwarding, NotEntered
 from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
+from runtime.gateway.statements import Question
 from runtime.gateway.upstream import Attempt, Broken, NotSent, Response, TooLarge, Upstream
-from runtime.gateway.vetting import Read, Write
 from runtime.gateway.waiting import Waiting
+
+T = TypeVar("T")
 
 _LAST_WORD_S: Final = 0.5
 """Before its deadline a query is not tried again: its client shall hear what rqlited said, not that time is up."""
@@ -30,25 +32,34 @@ _GRACE_S: Final = 1.0
 """Beyond a read's own timeout, for rqlited to say that it ended it."""
 
 
+@frozen
+class Elsewhere:
+    """Another node serves the database, and has answered the whole call: the JSON body of its answer."""
+
+    body: bytes
+
+
 @define
 class _Tries:
-    """The tries of one query. ``refused``: how many led nowhere. ``until``: loop time until when rqlited may be asked again after it said
-    that it cannot answer now; as long as a query waits for a door. An election takes a tenth of a second, a lost quorum is for ever."""
+    """The tries of one question. ``refused``: how many led nowhere. ``until``: loop time until when rqlited may be asked again after it said
+    that it cannot answer now; as long as a query waits for a door. An election takes a tenth of a second, a lost quorum is for ever.
+    ``doubt``: one of them may have been taken in."""
 
     refused: int = 0
     until: float = 0.0
+    doubt: bool = False
 
     def again(self, refusal: Refusal, patience_s: float) -> None:
-        """Rqlited has taken nothing in. Raises ``refusal`` when that has been so for too long."""
+        """Raises ``refusal`` when that has been so for too long, or is not about now."""
         now = asyncio.get_running_loop().time()
         self.until = self.until or now + patience_s
-        if refusal.type != "unavailable" or now >= self.until:
+        if refusal.type not in ("unavailable", "may-have-committed") or now >= self.until:
             raise refusal
         self.refused += 1
 
 
 class Queries:
-    """All queries of one worker."""
+    """All calls of one worker that are about a database."""
 
     def __init__(
         self,
@@ -67,70 +78,83 @@ class Queries:
         self._forwarding = forwarding
         self._unfinished: set[asyncio.Task[Response]] = set()
 
-    async def read(self, call: Call, name: str, statement: Read, args: statements.Arguments) -> bytes:
-        """The JSON body of a query's answer (R31). Raises :class:`Refusal`."""
-        body = statements.body_of(statement.sql, args)
-        deadline = _deadline(call)
+    async def read(self, call: Call, name: str, question: Question[T]) -> T | Elsewhere:
+        """What the question's answer says, of a question that changes nothing. Raises :class:`Refusal`."""
+        body = question.body
         tries = _Tries()
+        clock = asyncio.get_running_loop().time
         while True:
-            passage = await self._enter(call, name, statement, args, deadline, tries)
-            if isinstance(passage, bytes):
+            passage = await self._enter(call, name, tries)
+            if isinstance(passage, Elsewhere):
                 return passage
-            left = deadline - asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout_at(deadline + _GRACE_S):
-                    target = statements.query_target(left)
+                async with asyncio.timeout_at(call.deadline + _GRACE_S):
+                    target = question.target(call.deadline - clock())
                     response = await self._upstream.post(
                         passage.url, target, body, self._config.result_bytes, Attempt()
                     )
-                return statements.items_of(response, self._config)
+                return question.answer(response)
             except (NotSent, Broken):
-                tries.refused += (
-                    1  # a read changes nothing: try again at the same or another rqlited, within the deadline
-                )
+                # A read changes nothing: try again at the same or another rqlited, within the deadline.
+                tries.refused += 1
             except Refusal as refusal:
-                tries.again(refusal, self._patience(deadline))
+                tries.again(refusal, self._patience(call))
             except TooLarge:
                 raise self._too_large() from None
             except TimeoutError:
-                raise Refusal("query-timeout", _timeout_detail(call)) from None
+                raise Refusal("query-timeout", call.too_late) from None
             finally:
                 self._doors.leave(passage)
 
-    async def write(self, call: Call, name: str, statement: Write, args: statements.Arguments) -> bytes:
-        """The JSON body of an exec's answer (R30). Raises :class:`Refusal`."""
-        body = statements.body_of(statement.sql, args)
-        deadline = _deadline(call)
+    async def write(self, call: Call, name: str, question: Question[T]) -> T | Elsewhere:
+        """The same of a question that writes. Raises :class:`Refusal`."""
         tries = _Tries()
+        try:
+            return await self._write(call, name, question, tries)
+        except Refusal as refusal:
+            if tries.doubt and not refusal.may_have_committed:
+                raise evolve(refusal, may_have_committed=True) from None
+            raise
+
+    async def _write(self, call: Call, name: str, question: Question[T], tries: _Tries) -> T | Elsewhere:
+        body = question.body
+        clock = asyncio.get_running_loop().time
         while True:
-            passage = await self._enter(call, name, statement, args, deadline, tries)
-            if isinstance(passage, bytes):
+            passage = await self._enter(call, name, tries)
+            if isinstance(passage, Elsewhere):
                 return passage
             attempt = Attempt()
+            target = question.target(call.deadline - clock())
             # A task of its own: when the deadline ends this request, the write goes on in rqlited and must stay counted.
-            task = asyncio.get_running_loop().create_task(self._post_write(passage, body, attempt))
+            task = asyncio.get_running_loop().create_task(self._post_write(passage, target, body, attempt))
             self._unfinished.add(task)
             task.add_done_callback(self._finished)
-            left = deadline - asyncio.get_running_loop().time()
-            await asyncio.wait((task,), timeout=left)
+            await asyncio.wait((task,), timeout=call.deadline - clock())
             if not task.done():
                 if not attempt.sent:
                     task.cancel()
-                raise Refusal("query-timeout", _timeout_detail(call), may_have_committed=attempt.sent)
+                raise Refusal("query-timeout", call.too_late, may_have_committed=attempt.sent)
             try:
-                return statements.counts_of(task.result(), statement)
+                return question.answer(task.result())
             except NotSent:
                 tries.refused += 1
             except Refusal as refusal:
-                tries.again(refusal, self._patience(deadline))
+                if refusal.type == "may-have-committed":
+                    if not call.repeatable:
+                        raise
+                    tries.doubt = True
+                tries.again(refusal, self._patience(call))
             except Broken as error:
-                raise Refusal("may-have-committed", f"{error}; look before you repeat it", True) from None
+                if not call.repeatable:
+                    raise Refusal("may-have-committed", f"{error}; look before you repeat it", True) from None
+                tries.doubt = True
+                tries.refused += 1
             except TooLarge:
                 raise Refusal("result-too-large", "the rows returned are too large", True) from None
 
-    async def _post_write(self, passage: Passage, body: bytes, attempt: Attempt) -> Response:
+    async def _post_write(self, passage: Passage, target: str, body: bytes, attempt: Attempt) -> Response:
         try:
-            return await self._upstream.post(passage.url, statements.EXECUTE, body, self._config.result_bytes, attempt)
+            return await self._upstream.post(passage.url, target, body, self._config.result_bytes, attempt)
         finally:
             self._doors.leave(passage)
 
@@ -139,28 +163,23 @@ class Queries:
         if not task.cancelled():
             task.exception()  # told to the client, or to nobody: the client has had its 504
 
-    async def _enter(
-        self,
-        call: Call,
-        name: str,
-        statement: Read | Write,
-        args: statements.Arguments,
-        deadline: float,
-        tries: _Tries,
-    ) -> Passage | bytes:
+    async def _enter(self, call: Call, name: str, tries: _Tries) -> Passage | Elsewhere:
         """A passage; or the whole answer, where another node serves the database."""
         asked_again = False
         while True:
             in_flight = self._doors.in_flight + self._forwarding.in_flight
             if in_flight >= self._config.in_flight:
                 raise Refusal("busy", f"{in_flight} queries are in flight")
-            way = await self._waiting.way(call.app, name, deadline, forwarded=call.forwarded, refused=tries.refused)
+            way = await self._waiting.way(
+                call.app, name, call.deadline, forwarded=call.caller.forwarded, refused=tries.refused
+            )
             if isinstance(way, Passage):
                 return way
             try:
-                return await self._forwarding.send(way, call, name, statement, args, deadline)
+                return Elsewhere(await self._forwarding.send(way, call))
             except NotEntered as error:
                 self._routes.drop(call.app, name)
+                tries.doubt = tries.doubt or error.doubt
                 if asked_again:
                     raise error.refusal from None
                 asked_again = True
@@ -170,18 +189,10 @@ class Queries:
                     self._routes.drop(call.app, name)
                 raise
 
-    def _patience(self, deadline: float) -> float:
+    def _patience(self, call: Call) -> float:
         """Seconds for which rqlited may say that it cannot answer, some of the query's own left for the last word."""
-        left = deadline - asyncio.get_running_loop().time()
+        left = call.deadline - asyncio.get_running_loop().time()
         return min(self._config.wait_timeout_s, left - _LAST_WORD_S)
 
     def _too_large(self) -> Refusal:
         return Refusal("result-too-large", f"more than {self._config.result_bytes} bytes: use LIMIT")
-
-
-def _deadline(call: Call) -> float:
-    return asyncio.get_running_loop().time() + call.timeout_s
-
-
-def _timeout_detail(call: Call) -> str:
-    return f"the query did not end within {call.timeout_s:g} s"

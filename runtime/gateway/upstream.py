@@ -168,9 +168,16 @@ class Upstream:
         self._pools: dict[str, _Pool] = {}
 
     async def post(
-        self, url: str, target: str, body: bytes, max_bytes: int, attempt: Attempt, headers: str = ""
+        self,
+        url: str,
+        target: str,
+        body: bytes,
+        max_bytes: int,
+        attempt: Attempt,
+        headers: str = "",
+        content_type: str = "application/json",
     ) -> Response:
-        """POST a JSON ``body`` to ``target`` of the server at ``url`` (``http://host:port``), and its answer. ``headers``: more
+        """POST a ``body`` to ``target`` of the server at ``url`` (``http://host:port``), and its answer. ``headers``: more
         of them, each with its line end.
 
         Raises :class:`NotSent`, :class:`Broken`, :class:`TooLarge`. Cancelled, it ends the connection.
@@ -180,7 +187,7 @@ class Upstream:
             connection = await self._connection(pool)
             head = (
                 f"POST {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+                f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
             )
             attempt.sent = True
             answer = connection.send(head.encode("ascii") + body, max_bytes)

@@ -28,9 +28,11 @@ from runtime.gateway import sql_allowed as allowed
 
 @frozen
 class Read:
-    """Goes to ``/db/query``. ``sql``: from the first to the last significant token."""
+    """Goes to ``/db/query``. ``sql``: from the first to the last significant token. ``ends``: it is a SELECT or VALUES, and surely ends, so
+    that it may be part of a transaction that writes (F90)."""
 
     sql: str
+    ends: bool = False
 
 
 @frozen
@@ -59,6 +61,9 @@ Node = dict[str, Any]
 CACHED_TEXT: Final = 4_096
 """Characters of the longest text whose verdict is remembered."""
 _CACHED: Final = 4_096
+
+OURS: Final = "_torpor_"
+"""What the gateway keeps in a database has such names, and is hidden."""
 
 DEPTH: Final = 1_000
 """Levels that a text may have by its tokens; SQLite's own bound for expressions is as much. The parser takes 4 KB of stack for a
@@ -91,6 +96,11 @@ def load() -> None:
     _parser()
 
 
+def parameters(sql: str) -> list[tuple[int, str]]:
+    """Where the parameters of a vetted statement stand, in bytes from its beginning, and their texts."""
+    return [(t["offset"], t["text"]) for t in _parser().tokenize(sql) if t["category"] == "parameter"]
+
+
 def _parser() -> Any:
     parser = getattr(_parsers, "one", None)
     if parser is None:
@@ -109,6 +119,8 @@ def _vet(sql: str) -> Verdict:
         significant = _significant(sql, tokens)
         if not significant:
             return Refused("the statement is empty", syntax=True)
+        if any((_name(t["text"]) or "").startswith(OURS) for t in tokens):
+            return Refused(f"names that begin with {OURS} are the gateway's own")
         if _depth(tokens) > DEPTH:
             return Refused("the statement is nested too deeply")
         errors = [d for d in parser.analyze(significant).diagnostics if d.severity == "error"]
@@ -188,7 +200,7 @@ def _verdict(statement: Node, sql: str) -> Verdict:
             raise _Refusal("EXPLAIN is answered for queries only")
         return Read(sql)
     if kind in allowed.READS:
-        return Read(sql)
+        return Read(sql, ends=_recursive(statement) is None)
     if kind == "PragmaStmt":
         return Read(sql)
     if kind in allowed.CHANGES or kind in allowed.DEFINITIONS:
@@ -262,14 +274,20 @@ def _check_pragma(node: Node) -> None:
 
 def _check_ends(statement: Node) -> None:
     """Refuse a write, or a view or trigger that a later write could run, with a table expression that refers to itself (F90)."""
+    if (name := _recursive(statement)) is not None:
+        raise _Refusal(f"a recursive table expression ({name!r}) is not allowed in a write")
+
+
+def _recursive(statement: Node) -> str | None:
+    """The name of a table expression that refers to itself."""
     for node in _nodes(statement):
         if node["type"] != "CteDefinition":
             continue
         name = _name(node["cte_name"])
         for inner in _nodes(node["select"]):
-            refers = inner["type"] == "TableRef" and inner["schema"] is None and _name(inner["table_name"]) == name
-            if refers:
-                raise _Refusal(f"a recursive table expression ({name!r}) is not allowed in a write")
+            if inner["type"] == "TableRef" and inner["schema"] is None and _name(inner["table_name"]) == name:
+                return name
+    return None
 
 
 def _name(value: Any) -> str | None:

@@ -174,11 +174,11 @@ def test_F88_statements_without_a_statement_are_refused(sql: str) -> None:
     ],
 )
 def test_F88_only_the_statement_itself_is_forwarded(sql: str) -> None:
-    assert vet(sql) == Read("SELECT 1")
+    assert vet(sql) == Read("SELECT 1", ends=True)
 
 
 def test_F88_text_inside_the_statement_is_left_as_it_is() -> None:
-    assert vet("SELECT ';--' /* é ; */ , 'é' ;") == Read("SELECT ';--' /* é ; */ , 'é'")
+    assert vet("SELECT ';--' /* é ; */ , 'é' ;") == Read("SELECT ';--' /* é ; */ , 'é'", ends=True)
 
 
 def test_R30_a_write_tells_what_its_counts_mean() -> None:

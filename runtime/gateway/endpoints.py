@@ -1,0 +1,169 @@
+"""The endpoints of SQL (R30–R35): what each takes, how it is decided, and what it answers. The laws kept here:
+
+- What reads goes to query, what writes to exec; which is which decides SQLite's own grammar, never the client (F86).
+- Names and statements are checked before anything is asked of a node (R3, F82, F85).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Final
+
+import orjson
+from attrs import frozen
+
+from protocol.ids import DatabaseName, InvalidName
+from runtime.gateway import bodies, transactions, vetting
+from runtime.gateway.arguments import Bound, bind
+from runtime.gateway.calls import Call
+from runtime.gateway.endpoint import Endpoint
+from runtime.gateway.frames import WorkerConfig
+from runtime.gateway.problems import Refusal
+from runtime.gateway.queries import Elsewhere, Queries
+from runtime.gateway.schema import SchemaQuestion, drop_table
+from runtime.gateway.statements import Question, ReadOne, WriteOne
+from runtime.gateway.values import ITEMS, Form
+from runtime.gateway.vetting import Read, Refused, Write
+from runtime.gateway.waiting import Waiting
+
+_INLINE_CHARACTERS: Final = 8_192
+"""A longer statement is vetted in a thread: the event loop would stand still for tens of milliseconds."""
+_CREATE_TABLE: Final = re.compile(r"CREATE\s+(VIRTUAL\s+)?TABLE\b", re.IGNORECASE)
+
+
+@lru_cache(4096)
+def checked(app: str, name: str) -> str:
+    """The name, if it is a valid one (R3, F82). Raises :class:`Refusal`."""
+    try:
+        return DatabaseName(app, name).name
+    except InvalidName as error:
+        raise Refusal("invalid-name", str(error)) from None
+
+
+@frozen
+class Endpoints:
+    """All endpoints below ``/v1/database/`` that take and give JSON."""
+
+    config: WorkerConfig
+    waiting: Waiting
+    queries: Queries
+    vetters: ThreadPoolExecutor
+
+    def table(self) -> tuple[Endpoint, ...]:
+        """The most used first: routes are looked through in order."""
+        config, post = self.config, ("POST",)
+        common = (config.query_timeout_s, config.body_bytes)
+        both = ("GET", "POST")
+        return (
+            Endpoint("query", post, "read", self.query, *common, bodies.Query),
+            Endpoint("exec", post, "write", self.exec, *common, bodies.Exec, writes=True, keyed=True),
+            Endpoint(
+                "transaction",
+                post,
+                "write",
+                self.transaction,
+                config.transaction_timeout_s,
+                config.body_bytes,
+                bodies.Transaction,
+                writes=True,
+                keyed=True,
+            ),
+            Endpoint("schema", both, "read", self.schema, *common, bodies.Named),
+            Endpoint("create-table", post, "write", self.create_table, *common, bodies.CreateTable, writes=True),
+            Endpoint("drop-table", post, "write", self.drop_table, *common, bodies.DropTable, writes=True),
+            Endpoint("list", ("GET",), "read", self.list, *common),
+        )
+
+    async def query(self, call: Call) -> bytes:
+        body = bodies.decode(call.body, bodies.Query)
+        name = checked(call.app, body.database)
+        verdict = await self._vet(body.sql)
+        if isinstance(verdict, Write):
+            raise Refusal("wrong-endpoint", "this statement writes: send it to /v1/database/exec")
+        statement = bind(verdict.sql, body.args, self.config.parameters)
+        return await self._read(call, name, ReadOne(statement, self.config.rows, body.consistency, _form(body)))
+
+    async def exec(self, call: Call) -> bytes:
+        body = bodies.decode(call.body, bodies.Exec)
+        name = checked(call.app, body.database)
+        verdict = await self._vet(body.sql)
+        if isinstance(verdict, Read):
+            raise Refusal("wrong-endpoint", "this statement only reads: send it to /v1/database/query")
+        statement = bind(verdict.sql, body.args, self.config.parameters)
+        return await self._write(call, name, WriteOne(statement, verdict, _form(body)))
+
+    async def transaction(self, call: Call) -> bytes:
+        body = bodies.decode(call.body, bodies.Transaction)
+        name = checked(call.app, body.database)
+        if not 0 < len(body.queries) <= self.config.statements:
+            detail = f"{len(body.queries)} statements; at least 1 and at most {self.config.statements} are allowed"
+            raise Refusal("too-many-statements" if body.queries else "bad-request", detail)
+        verdicts: list[Read | Write] = []
+        statements: list[Bound] = []
+        for n, each in enumerate(body.queries):
+            given = each if isinstance(each, bodies.Statement) else bodies.Statement(each)
+            try:
+                verdicts.append(await self._vet(given.sql))
+                statements.append(bind(verdicts[-1].sql, given.args, self.config.parameters))
+            except Refusal as refusal:
+                raise Refusal(refusal.type, f"queries[{n}]: {refusal.detail}") from None
+        transactions.check_kinds(verdicts)
+        writes = [verdict for verdict in verdicts if isinstance(verdict, Write)]
+        if not writes:
+            return await self._read(call, name, transactions.ReadAll(tuple(statements), self.config.rows, _form(body)))
+        if len(writes) < len(verdicts):
+            raise Refusal("sql-refused", "a transaction either reads or writes")
+        return await self._write(call, name, transactions.WriteAll(tuple(statements), tuple(writes), _form(body)))
+
+    async def schema(self, call: Call) -> bytes:
+        name = checked(call.app, bodies.decode(call.body, bodies.Named).database)
+        return await self._read(call, name, SchemaQuestion())
+
+    async def create_table(self, call: Call) -> bytes:
+        body = bodies.decode(call.body, bodies.CreateTable)
+        return await self._definition(call, body.database, body.schema, "schema must be a CREATE TABLE statement")
+
+    async def drop_table(self, call: Call) -> bytes:
+        body = bodies.decode(call.body, bodies.DropTable)
+        return await self._definition(call, body.database, drop_table(body.table_name), "")
+
+    async def _definition(self, call: Call, database: str, sql: str, otherwise: str) -> bytes:
+        name = checked(call.app, database)
+        verdict = await self._vet(sql)
+        if not isinstance(verdict, Write) or (otherwise and not _CREATE_TABLE.match(verdict.sql)):
+            raise Refusal("wrong-endpoint", otherwise)
+        answer = await self._write(call, name, WriteOne(Bound(verdict.sql, []), verdict))
+        return orjson.dumps({"rows_affected": orjson.loads(answer)["rows_affected"]})
+
+    async def list(self, call: Call) -> bytes:
+        names = await self.waiting.names(call.app, call.deadline)
+        return orjson.dumps({"databases": sorted(names)})
+
+    async def _read(self, call: Call, name: str, question: Question[bytes]) -> bytes:
+        answer = await self.queries.read(call, name, question)
+        return answer.body if isinstance(answer, Elsewhere) else answer
+
+    async def _write(self, call: Call, name: str, question: Question[bytes]) -> bytes:
+        answer = await self.queries.write(call, name, question)
+        return answer.body if isinstance(answer, Elsewhere) else answer
+
+    async def _vet(self, sql: str) -> Read | Write:
+        """Raises :class:`Refusal`."""
+        if len(sql) <= _INLINE_CHARACTERS:
+            verdict = vetting.vet(sql)
+        else:
+            if len(sql.encode()) > self.config.sql_bytes:
+                raise Refusal("sql-too-long", f"more than {self.config.sql_bytes} bytes")
+            verdict = await asyncio.get_running_loop().run_in_executor(self.vetters, vetting.vet, sql)
+        if isinstance(verdict, Refused):
+            raise Refusal("sql-error" if verdict.syntax else "sql-refused", verdict.reason)
+        return verdict
+
+
+def _form(body: bodies.Query | bodies.Exec | bodies.Transaction) -> Form:
+    if body.format == "items" and body.big_integers == "number":
+        return ITEMS
+    return Form(body.format == "rows", body.big_integers == "text")
