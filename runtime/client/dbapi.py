@@ -70,7 +70,7 @@ threadsafety: Final = 1
 """Threads may share the module, not a connection: it remembers what it has not committed."""
 paramstyle: Final = "qmark"
 """:name works too, with a mapping of arguments."""
-sqlite_version_info: Final = (3, 46, 0)
+sqlite_version_info: Final = (3, 45, 1)
 """The oldest SQLite that a database may have: that of rqlite 8.26."""
 
 

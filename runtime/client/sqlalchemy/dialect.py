@@ -10,12 +10,12 @@ Other than with a file there is one schema, ``main``, and no temporary tables; t
 from __future__ import annotations
 
 import warnings
-from types import ModuleType
 from typing import Any, Final, cast
 
 from sqlalchemy import exc
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import URL, Connection, reflection
+from sqlalchemy.engine.interfaces import DBAPIModule
 
 from runtime.client import dbapi
 from runtime.client.dsn import where
@@ -41,10 +41,10 @@ class TorporDialect(SQLiteDialect):
         self._autocommit = True
 
     @classmethod
-    def import_dbapi(cls) -> ModuleType:
-        return dbapi
+    def import_dbapi(cls) -> DBAPIModule:
+        return cast("DBAPIModule", dbapi)
 
-    def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:  # type: ignore[override]
+    def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         """Raises ArgumentError."""
         options = [(name, value) for name, values in url.normalized_query.items() for value in values]
         try:
@@ -106,7 +106,8 @@ class TorporDialect(SQLiteDialect):
     def get_table_names(
         self, connection: Connection, schema: str | None = None, sqlite_include_internal: bool = False, **kw: Any
     ) -> list[str]:
-        names = cast("list[str]", super().get_table_names(connection, schema, sqlite_include_internal, **kw))  # pyright: ignore[reportUnknownMemberType]
+        parent: Any = super()
+        names: list[str] = parent.get_table_names(connection, schema, sqlite_include_internal, **kw)
         return [name for name in names if not name.startswith(OWN_TABLES)]
 
     @reflection.cache
@@ -123,7 +124,9 @@ class TorporDialect(SQLiteDialect):
 
     def _get_table_pragma(self, connection: Connection, pragma: str, table_name: str, schema: str | None = None) -> Any:
         """In ``main`` alone: for want of a schema, SQLite's own dialect asks ``temp`` as well, which the gateway refuses."""
-        return super()._get_table_pragma(connection, pragma, table_name, schema or "main")  # pyright: ignore[reportUnknownMemberType]
+        parent: Any = super()
+        return parent._get_table_pragma(connection, pragma, table_name, schema or "main")
 
     def _get_table_sql(self, connection: Connection, table_name: str, schema: str | None = None, **kw: Any) -> Any:
-        return super()._get_table_sql(connection, table_name, schema or "main", **kw)  # pyright: ignore[reportUnknownMemberType]
+        parent: Any = super()
+        return parent._get_table_sql(connection, table_name, schema or "main", **kw)

@@ -1,0 +1,26 @@
+"""The pytest plugin of SQLAlchemy's dialect suite, and what the suite asks of a dialect beside its requirements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite import insert
+
+for name in ("torpor", "torpor.torpor"):
+    registry.register(name, "runtime.client.sqlalchemy", "TorporDialect")
+pytest.register_assert_rewrite("sqlalchemy.testing.assertions")
+
+from sqlalchemy.testing.plugin.pytestplugin import *  # noqa: E402, F403
+from sqlalchemy.testing.provision import upsert  # noqa: E402
+
+
+@upsert.for_db("sqlite")
+def _upsert(cfg: Any, table: Any, returning: Any, *, set_lambda: Any = None, sort_by_parameter_order: bool = False, index_elements: Any = None) -> Any:
+    statement = insert(table)
+    if set_lambda:
+        statement = statement.on_conflict_do_update(set_=set_lambda(statement.excluded), index_elements=index_elements)
+    else:
+        statement = statement.on_conflict_do_nothing()
+    return statement.returning(*returning, sort_by_parameter_order=sort_by_parameter_order)
