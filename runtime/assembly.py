@@ -108,6 +108,7 @@ def worker_config(settings: Settings) -> WorkerConfig:
         query_timeout_s=gateway.query_timeout,
         transaction_timeout_s=gateway.transaction_timeout,
         statements=gateway.max_statements,
+        idempotency_ttl_s=gateway.idempotency_ttl,
         waiting_per_database=gateway.max_waiting,
         in_flight=gateway.max_in_flight,
         body_bytes=gateway.max_body,

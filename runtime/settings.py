@@ -118,6 +118,9 @@ class GatewaySettings:
     workers: int = setting(integer(1, 64), 1, "Processes that answer queries; one saturates about one core.")
     query_timeout: float = setting(duration(0.1, 3600.0), 30.0, "A query that takes longer fails.")
     transaction_timeout: float = setting(duration(0.1, 3600.0), 60.0, "A transaction that takes longer fails.")
+    idempotency_ttl: float = setting(
+        duration(60.0, 30 * 86400.0), 86400.0, "How long the key of a write is kept, so that a repeat has no effect."
+    )
     wake_timeout: float = setting(duration(0.5, 600.0), 8.0, "A database that is not awake by then fails its queries.")
     max_body: int = setting(size(1 << 10, 64 << 20), 1 << 20, "Body of one request.")
     max_rows: int = setting(integer(1, 10_000_000), 10_000, "Rows of one answer.")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Final
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from protocol.ids import DatabaseName, InvalidName
 from runtime.gateway import bodies, transactions, vetting
@@ -21,16 +22,20 @@ from runtime.gateway.arguments import Bound, bind
 from runtime.gateway.calls import Call
 from runtime.gateway.endpoint import Endpoint
 from runtime.gateway.frames import WorkerConfig
+from runtime.gateway.idempotency import Key, Stored, digest_of
 from runtime.gateway.problems import Refusal
 from runtime.gateway.queries import Elsewhere, Queries
 from runtime.gateway.schema import SchemaQuestion, drop_table
 from runtime.gateway.statements import Question, ReadOne, WriteOne
+from runtime.gateway.transactions import Atomic, Preflight, ReadAll, Undone
 from runtime.gateway.values import ITEMS, Form
 from runtime.gateway.vetting import Read, Refused, Write
 from runtime.gateway.waiting import Waiting
 
 _INLINE_CHARACTERS: Final = 8_192
 """A longer statement is vetted in a thread: the event loop would stand still for tens of milliseconds."""
+_SCHEMAS: Final = 5
+"""So often a transaction that reads and writes is prepared, when the schema changes in between."""
 _CREATE_TABLE: Final = re.compile(r"CREATE\s+(VIRTUAL\s+)?TABLE\b", re.IGNORECASE)
 
 
@@ -93,7 +98,9 @@ class Endpoints:
         if isinstance(verdict, Read):
             raise Refusal("wrong-endpoint", "this statement only reads: send it to /v1/database/query")
         statement = bind(verdict.sql, body.args, self.config.parameters)
-        return await self._write(call, name, WriteOne(statement, verdict, _form(body)))
+        if not call.idempotency_key:
+            return await self._write(call, name, WriteOne(statement, verdict, _form(body)))
+        return await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, _form(body)))
 
     async def transaction(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Transaction)
@@ -110,13 +117,41 @@ class Endpoints:
                 statements.append(bind(verdicts[-1].sql, given.args, self.config.parameters))
             except Refusal as refusal:
                 raise Refusal(refusal.type, f"queries[{n}]: {refusal.detail}") from None
-        transactions.check_kinds(verdicts)
-        writes = [verdict for verdict in verdicts if isinstance(verdict, Write)]
-        if not writes:
-            return await self._read(call, name, transactions.ReadAll(tuple(statements), self.config.rows, _form(body)))
-        if len(writes) < len(verdicts):
-            raise Refusal("sql-refused", "a transaction either reads or writes")
-        return await self._write(call, name, transactions.WriteAll(tuple(statements), tuple(writes), _form(body)))
+        transactions.check(verdicts)
+        if not any(isinstance(verdict, Write) for verdict in verdicts):
+            return await self._read(call, name, ReadAll(tuple(statements), self.config.rows, _form(body)))
+        return await self._atomic(
+            call, name, Atomic(tuple(statements), tuple(verdicts), self.config.rows, _form(body)), whole=True
+        )
+
+    async def _atomic(self, call: Call, name: str, atomic: Atomic, *, whole: bool = False) -> bytes:
+        """``whole``: the answer is a transaction's, else that of its one statement."""
+        if call.idempotency_key:
+            digest = digest_of(call.endpoint, atomic.statements)
+            key = Key(call.idempotency_key, digest, int(time.time()), round(self.config.idempotency_ttl_s))
+            atomic = evolve(atomic, key=key)
+        for _ in range(_SCHEMAS):
+            if any(isinstance(verdict, Read) for verdict in atomic.verdicts):
+                schema = await self.queries.read(call, name, Preflight(atomic.statements))
+                if isinstance(schema, Elsewhere):
+                    return schema.body
+                atomic = evolve(atomic, schema=schema)
+            results = await self.queries.write(call, name, atomic)
+            if isinstance(results, Elsewhere):
+                return results.body
+            if isinstance(results, list):
+                return transactions.done(results) if whole else orjson.dumps(results[0])
+            if results is Undone.REPEATED:
+                return await self._repeated(call, name, atomic, whole)
+        raise Refusal("unavailable", "the database's schema changes all the time")
+
+    async def _repeated(self, call: Call, name: str, atomic: Atomic, whole: bool) -> bytes:
+        """The answer that the request with this key has had, without rows."""
+        assert atomic.key is not None
+        results = await self.queries.read(call, name, Stored(atomic.key, atomic.verdicts))
+        if isinstance(results, Elsewhere):
+            return results.body
+        return transactions.done(results, repeated=True) if whole else orjson.dumps(results[0] | {"repeated": True})
 
     async def schema(self, call: Call) -> bytes:
         name = checked(call.app, bodies.decode(call.body, bodies.Named).database)

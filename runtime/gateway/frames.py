@@ -69,6 +69,8 @@ class WorkerConfig:
     """SQLite's own bound (SQLITE_MAX_VARIABLE_NUMBER)."""
     statements: int = 1_000
     """Of one transaction."""
+    idempotency_ttl_s: float = 86400.0
+    """How long an idempotency key is kept, at least."""
     rows: int = 100_000
     result_bytes: int = 32 << 20
     lease_s: float = 5.0

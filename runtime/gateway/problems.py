@@ -28,6 +28,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "body-too-large": (413, "The request is too large"),
     "sql-too-long": (413, "The statement is too long"),
     "too-many-parameters": (422, "The statement has too many parameters"),
+    "idempotency-key-reused": (422, "The idempotency key belongs to another request"),
     "too-many-statements": (422, "The transaction has too many statements"),
     "too-many-rows": (422, "The result has too many rows"),
     "result-too-large": (422, "The result is too large"),
