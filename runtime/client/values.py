@@ -3,12 +3,17 @@
 The law kept here: what SQLite stores is what Python gets, and the other way round: integers exact to 64 bits, reals as floats (JSON writes
 1.0 as 1: a column of REAL affinity gives it back), texts, blobs as bytes, NULL as None. What SQLite cannot store as it is, is refused
 before anything is sent.
+
+Three things are rqlited's: a column declared BOOLEAN gives bools; a time in one declared DATE, DATETIME or TIMESTAMP comes in UTC, and is given
+back as SQLite's own functions write it (2026-01-31 12:00:00), however it was written; bytes in a column that is declared otherwise than BLOB are
+refused by the gateway, since it cannot tell them exactly.
 """
 
 from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
@@ -21,6 +26,8 @@ Arguments: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 """For ``?``, or for ``:name``: values, and what passes for one: bool, bytearray, memoryview."""
 
 _BLOB: Final = "base64"
+_TIMES: Final = ("date", "datetime", "timestamp")
+_TOLD: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d+)?)Z")
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
@@ -125,12 +132,16 @@ def rows_of(members: Mapping[str, Any], *, blobs: bool) -> Rows:
     types = tuple(cast("list[str]", members["types"]))
     rows = cast("list[list[Any]]", members["rows"])
     reals = [index for index, declared in enumerate(types) if _is_real(declared)]
-    for row in rows if blobs or reals else ():
+    times = [index for index, declared in enumerate(types) if declared in _TIMES]
+    for row in rows if blobs or reals or times else ():
         if blobs:
             row[:] = map(_cell, row)
         for index in reals:
             if type(row[index]) is int:
                 row[index] = float(row[index])
+        for index in times:
+            if isinstance(row[index], str):
+                row[index] = _time(row[index], types[index])
     return Rows(columns, types, tuple(map(tuple, rows)), members.get("age_s"))
 
 
@@ -148,6 +159,15 @@ def decoded(body: bytes) -> tuple[Any, bool]:
 
 def _cell(cell: Any) -> Value:
     return base64.b64decode(cast("dict[str, str]", cell)[_BLOB]) if type(cell) is dict else cell
+
+
+def _time(text: str, declared: str) -> str:
+    """As SQLite's own functions write it."""
+    told = _TOLD.fullmatch(text)
+    if told is None:
+        return text
+    day, time = told.groups()
+    return day if declared == "date" and time == "00:00:00" else f"{day} {time}"
 
 
 def _is_real(declared: str) -> bool:

@@ -10,10 +10,10 @@ Other than with a file there is one schema, ``main``, and no temporary tables; t
 from __future__ import annotations
 
 import warnings
-from typing import Any, Final, cast
+from typing import Any, Final, LiteralString, cast
 
 from sqlalchemy import exc
-from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.engine import URL, Connection, reflection
 from sqlalchemy.engine.interfaces import DBAPIModule
 
@@ -30,8 +30,21 @@ class NothingRolledBack(UserWarning):
     """A rollback, by an engine whose statements are committed one by one."""
 
 
+class _Compiler(SQLiteCompiler):
+    def visit_empty_set_expr(self, element_types: Any, **kw: Any) -> LiteralString:
+        """``IN ()``, which SQLite has: with a query in its place, rqlited's own parser would not know the statement's RETURNING."""
+        return ""
+
+    def visit_floordiv_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        """By CAST: rqlited's SQLite has no FLOOR."""
+        divided: Any = self.visit_truediv_binary
+        quotient = divided(binary, operator, **kw)
+        return f"(CAST({quotient} AS INTEGER) - (({quotient}) < CAST({quotient} AS INTEGER)))"
+
+
 class TorporDialect(SQLiteDialect):
     driver = "torpor"
+    statement_compiler = _Compiler
     supports_statement_cache = True
     returns_native_bytes = True
     default_paramstyle = "qmark"
@@ -122,10 +135,17 @@ class TorporDialect(SQLiteDialect):
     ) -> list[str]:
         return []
 
-    def _get_table_pragma(self, connection: Connection, pragma: str, table_name: str, schema: str | None = None) -> Any:
-        """In ``main`` alone: for want of a schema, SQLite's own dialect asks ``temp`` as well, which the gateway refuses."""
-        parent: Any = super()
-        return parent._get_table_pragma(connection, pragma, table_name, schema or "main")
+    def _get_table_pragma(
+        self, connection: Connection, pragma: str, table_name: str, schema: str | None = None
+    ) -> list[Any]:
+        """By the pragma's table-valued form, with a look at ``sqlite_schema`` beside it: a pragma alone does not notice that the schema has
+        changed since its connection, one of several that rqlited keeps, read it last."""
+        if schema not in (None, "main"):
+            return []
+        seen = "(SELECT count(*) FROM sqlite_schema) >= 0"
+        # Of SQLAlchemy's own pragmas alone: the table's name is an argument.
+        sql = f"SELECT told.* FROM pragma_{pragma}(?) AS told WHERE {seen}"  # noqa: S608
+        return list(connection.exec_driver_sql(sql, (table_name,)).fetchall())
 
     def _get_table_sql(self, connection: Connection, table_name: str, schema: str | None = None, **kw: Any) -> Any:
         parent: Any = super()

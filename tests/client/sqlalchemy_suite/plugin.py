@@ -12,12 +12,32 @@ for name in ("torpor", "torpor.torpor"):
     registry.register(name, "runtime.client.sqlalchemy", "TorporDialect")
 pytest.register_assert_rewrite("sqlalchemy.testing.assertions")
 
+from sqlalchemy import testing  # noqa: E402
+from sqlalchemy.testing import config  # noqa: E402
 from sqlalchemy.testing.plugin.pytestplugin import *  # noqa: E402, F403
+from sqlalchemy.testing.plugin.pytestplugin import pytest_sessionstart as started  # noqa: E402
 from sqlalchemy.testing.provision import upsert  # noqa: E402
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What some tests do in a second schema, whether there may be one or not, they do in ours under its name."""
+    started(session)
+    for each in config.Config.all_configs():
+        each.test_schema = "main"
+        each.set_as_current(each, testing)
+
+
 @upsert.for_db("sqlite")
-def _upsert(cfg: Any, table: Any, returning: Any, *, set_lambda: Any = None, sort_by_parameter_order: bool = False, index_elements: Any = None) -> Any:
+def _upsert(
+    cfg: Any,
+    table: Any,
+    returning: Any,
+    *,
+    set_lambda: Any = None,
+    sort_by_parameter_order: bool = False,
+    index_elements: Any = None,
+) -> Any:
     statement = insert(table)
     if set_lambda:
         statement = statement.on_conflict_do_update(set_=set_lambda(statement.excluded), index_elements=index_elements)
