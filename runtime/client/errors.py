@@ -122,6 +122,8 @@ _BY_TYPE: Final[dict[str, type[TorporError]]] = {
     "body-too-large": TooLarge,
     "sql-too-long": TooLarge,
     "too-many-parameters": TooLarge,
+    "too-many-statements": TooLarge,
+    "too-many-rows": TooLarge,
     "result-too-large": TooLarge,
     "unreachable": Unreachable,
     "timeout": Timeout,

@@ -107,7 +107,9 @@ async def _an_async_life(world: World) -> None:
         await users.drop_table("people")
 
 
-VALUES = [None, 0, -(1 << 63), (1 << 63) - 1, (1 << 53) + 1, 1.0, -0.5, 1e300, "", "é€😀\n", b"", b"\x00\xff" * 100]
+VALUES = [None, 0, -(1 << 63), (1 << 63) - 1, (1 << 53) + 1, 1.0, -0.5, 1e300, "", "é€😀\n", "2026-01-31T00:00:00Z"]
+BLOBS = [b"", b"text", b"\x00\xff" * 100]
+TIMES = ["2026-01-31 12:00:00", "2026-01-31 12:00:00.5", "0099-12-31 23:59:59"]
 
 
 async def test_what_is_stored_is_what_comes_back(tmp_path: Path, rqlited_path: Path) -> None:
@@ -118,17 +120,24 @@ async def test_what_is_stored_is_what_comes_back(tmp_path: Path, rqlited_path: P
 def _values_and_back(world: World) -> None:
     with speak(world) as client:
         users = client.database("users")
-        users.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v, r REAL)")
+        users.create_table("CREATE TABLE t (v, r REAL, b BLOB, w DATETIME, d DATE, y BOOLEAN)")
+        kinds = {type(None): "null", int: "integer", float: "real", str: "text"}
         for value in VALUES:
-            users.execute("INSERT INTO t (v, r) VALUES (?, ?)", [value, value if isinstance(value, float) else None])
-        rows = users.query("SELECT v, typeof(v), r FROM t ORDER BY id")
-        kinds = {type(None): "null", int: "integer", float: "real", str: "text", bytes: "blob"}
-        for value, (back, kind, real) in zip(VALUES, rows, strict=True):
-            assert (back, kind) == (value, kinds[type(value)])
-            assert real == value if isinstance(value, float) else real is None
-            assert real is None or type(real) is float
-        sent = [True, bytearray(b"ab"), memoryview(b"cd"), math.nan]
-        assert users.query("SELECT ?, ?, ?, ?", sent).rows == ((1, b"ab", b"cd", None),)
+            users.execute("DELETE FROM t")
+            users.execute("INSERT INTO t (v, r) VALUES (?, ?)", [value, value])
+            (found,) = users.query("SELECT v, typeof(v), r FROM t")
+            assert found[:2] == (value, kinds[type(value)])
+            if isinstance(value, float):
+                assert found[2] == value
+                assert type(found[2]) is float
+        for blob in BLOBS:
+            users.execute("UPDATE t SET b = ?", [blob])
+            assert users.query("SELECT b, typeof(b), length(b) FROM t").rows == ((blob, "blob", len(blob)),)
+        for time in TIMES:
+            users.execute("UPDATE t SET w = :w, d = :d, y = :y", {"w": time, "d": time[:10], "y": True})
+            assert users.query("SELECT w, d, y, typeof(y) FROM t").rows == ((time, time[:10], True, "integer"),)
+        users.execute("UPDATE t SET v = ?, r = ?, b = ?", [math.nan, True, memoryview(bytearray(b"cd"))])
+        assert users.query("SELECT v, r, b FROM t").rows == ((None, 1.0, b"cd"),)
         assert users.query("SELECT 1 AS a, 2 AS a").columns == ("a", "a")
 
 

@@ -37,8 +37,8 @@ class _Compiler(SQLiteCompiler):
 
     def visit_floordiv_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         """By CAST: rqlited's SQLite has no FLOOR."""
-        divided: Any = self.visit_truediv_binary
-        quotient = divided(binary, operator, **kw)
+        parent: Any = super()
+        quotient: str = parent.visit_truediv_binary(binary, operator, **kw)
         return f"(CAST({quotient} AS INTEGER) - (({quotient}) < CAST({quotient} AS INTEGER)))"
 
 

@@ -27,6 +27,7 @@ WITHOUT: Final = {
 }
 
 NOT_SQLITE: Final = [
+    "implicitly_named_constraints",
     "parens_in_union_contained_select_w_limit_offset",
     "parens_in_union_contained_select_wo_limit_offset",
 ]
