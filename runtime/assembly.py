@@ -108,6 +108,8 @@ def worker_config(settings: Settings) -> WorkerConfig:
         query_timeout_s=gateway.query_timeout,
         transaction_timeout_s=gateway.transaction_timeout,
         statements=gateway.max_statements,
+        transfer_timeout_s=gateway.transfer_timeout,
+        import_bytes=gateway.max_import,
         idempotency_ttl_s=gateway.idempotency_ttl,
         waiting_per_database=gateway.max_waiting,
         in_flight=gateway.max_in_flight,

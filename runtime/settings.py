@@ -118,6 +118,9 @@ class GatewaySettings:
     workers: int = setting(integer(1, 64), 1, "Processes that answer queries; one saturates about one core.")
     query_timeout: float = setting(duration(0.1, 3600.0), 30.0, "A query that takes longer fails.")
     transaction_timeout: float = setting(duration(0.1, 3600.0), 60.0, "A transaction that takes longer fails.")
+    transfer_timeout: float = setting(
+        duration(1.0, 86400.0), 600.0, "An export or import of a whole database that takes longer fails."
+    )
     idempotency_ttl: float = setting(
         duration(60.0, 30 * 86400.0), 86400.0, "How long the key of a write is kept, so that a repeat has no effect."
     )
@@ -129,6 +132,9 @@ class GatewaySettings:
         integer(1, 32_766), 32_766, "Parameters of one statement; SQLite's own bound is 32766."
     )
     max_statements: int = setting(integer(1, 100_000), 1_000, "Statements of one transaction.")
+    max_import: int = setting(
+        size(1 << 10, 1 << 30), 64 << 20, "A file to import; the gateway, rqlited and its log hold it in memory."
+    )
     max_waiting: int = setting(
         integer(1, 10_000), 2_000, "Queries that may wait for one database to open, for each worker; beyond: busy."
     )

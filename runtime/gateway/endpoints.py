@@ -10,24 +10,24 @@ import asyncio
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Final
 
 import orjson
 from attrs import evolve, frozen
 
-from protocol.ids import DatabaseName, InvalidName
 from runtime.gateway import bodies, transactions, vetting
 from runtime.gateway.arguments import Bound, bind
 from runtime.gateway.calls import Call
-from runtime.gateway.endpoint import Endpoint
+from runtime.gateway.endpoint import Endpoint, File
 from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.idempotency import Key, Stored, digest_of
+from runtime.gateway.names import checked
 from runtime.gateway.problems import Refusal
 from runtime.gateway.queries import Elsewhere, Queries
 from runtime.gateway.schema import SchemaQuestion, drop_table
 from runtime.gateway.statements import Question, ReadOne, WriteOne
 from runtime.gateway.transactions import Atomic, Preflight, ReadAll, Undone
+from runtime.gateway.transfers import Exports, Imports
 from runtime.gateway.values import ITEMS, Form
 from runtime.gateway.vetting import Read, Refused, Write
 from runtime.gateway.waiting import Waiting
@@ -39,23 +39,15 @@ _SCHEMAS: Final = 5
 _CREATE_TABLE: Final = re.compile(r"CREATE\s+(VIRTUAL\s+)?TABLE\b", re.IGNORECASE)
 
 
-@lru_cache(4096)
-def checked(app: str, name: str) -> str:
-    """The name, if it is a valid one (R3, F82). Raises :class:`Refusal`."""
-    try:
-        return DatabaseName(app, name).name
-    except InvalidName as error:
-        raise Refusal("invalid-name", str(error)) from None
-
-
 @frozen
 class Endpoints:
-    """All endpoints below ``/v1/database/`` that take and give JSON."""
+    """All endpoints below ``/v1/database/``."""
 
     config: WorkerConfig
     waiting: Waiting
     queries: Queries
     vetters: ThreadPoolExecutor
+    exports: Exports
 
     def table(self) -> tuple[Endpoint, ...]:
         """The most used first: routes are looked through in order."""
@@ -80,6 +72,28 @@ class Endpoints:
             Endpoint("create-table", post, "write", self.create_table, *common, bodies.CreateTable, writes=True),
             Endpoint("drop-table", post, "write", self.drop_table, *common, bodies.DropTable, writes=True),
             Endpoint("list", ("GET",), "read", self.list, *common),
+            Endpoint(
+                "export",
+                ("GET",),
+                "read",
+                self.exports.run,
+                config.transfer_timeout_s,
+                config.body_bytes,
+                bodies.Named,
+                file=File.OUT,
+                turns=asyncio.Semaphore(config.transfers),
+            ),
+            Endpoint(
+                "import",
+                post,
+                "admin",
+                Imports(self.queries, self.vetters).run,
+                config.transfer_timeout_s,
+                config.import_bytes,
+                writes=True,
+                file=File.IN,
+                turns=asyncio.Semaphore(config.transfers),
+            ),
         )
 
     async def query(self, call: Call) -> bytes:

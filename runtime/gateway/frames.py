@@ -71,6 +71,11 @@ class WorkerConfig:
     """Of one transaction."""
     idempotency_ttl_s: float = 86400.0
     """How long an idempotency key is kept, at least."""
+    transfer_timeout_s: float = 600.0
+    """Of an export or import."""
+    transfers: int = 4
+    """Exports and imports of one worker at one time, of each; beyond it, `busy`."""
+    import_bytes: int = 64 << 20
     rows: int = 100_000
     result_bytes: int = 32 << 20
     lease_s: float = 5.0

@@ -47,6 +47,7 @@ from runtime.gateway.hops import Hops, Routes
 from runtime.gateway.log import Log
 from runtime.gateway.member_port import MemberPort
 from runtime.gateway.queries import Queries
+from runtime.gateway.transfers import Exports
 from runtime.gateway.upstream import Upstream
 from runtime.gateway.waiting import Waiting
 
@@ -141,8 +142,10 @@ class Worker:
         self._upstream = Upstream(config.connections)
         context = tls.client(config.identity, config.authority) if config.identity else None
         self._hops = hops = Hops(context, config.connections, time.monotonic)
-        queries = Queries(config, doors, self._waiting, self._upstream, routes, Forwarding(config, hops))
-        gateway = Gateway(config, doors, self._waiting, queries, self._log)
+        forwarding = Forwarding(config, hops)
+        queries = Queries(config, doors, self._waiting, self._upstream, routes, forwarding)
+        exports = Exports(config, doors, queries, self._upstream, forwarding)
+        gateway = Gateway(config, doors, self._waiting, queries, exports, self._log)
         serving = asyncio.Event()
         self._server = server = _Server(_uvicorn(gateway, config), serving, self._second(gateway, config))
         loop.add_signal_handler(signal.SIGTERM, self.end, config.drain_s)
