@@ -1,7 +1,7 @@
 """DB-API 2.0 (PEP 249) over the synchronous client.
 
 The law kept here: what this module calls a transaction is one. The gateway takes whole transactions and has none that stay open between two
-requests, so there are two honest ways to write, and no third that only looks like one (decisions/0021):
+requests, so there are two honest ways to write, and no third that only looks like one (decisions/0018):
 
 - ``autocommit=True``, the default: each statement is committed when ``execute`` returns. ``commit`` has nothing to do; ``rollback`` raises
   :class:`NotSupportedError` if something was written since.

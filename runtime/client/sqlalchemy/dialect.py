@@ -2,7 +2,7 @@
 
 The law kept here: what cannot be is said. A rollback that undoes nothing warns (:class:`NothingRolledBack`); an engine whose address says
 ``autocommit=false`` has transactions that are atomic, and gives up what cannot be known before a commit: row counts, RETURNING, keys that
-the database makes (decisions/0021).
+the database makes (decisions/0018).
 
 Other than with a file there is one schema, ``main``, and no temporary tables; tables of Torpor's own are not reflected.
 """
@@ -91,12 +91,13 @@ class TorporDialect(SQLiteDialect):
         return self._autocommit
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        if self._autocommit and dbapi_connection.written:
+        if not (self._autocommit and dbapi_connection.written):
+            dbapi_connection.rollback()
+            return
+        dbapi_connection.commit()  # it is said once
+        if not self.skip_autocommit_rollback:
             text = "nothing is rolled back: each statement was committed when it was executed (autocommit)"
             warnings.warn(text, NothingRolledBack, stacklevel=2)
-            dbapi_connection.commit()
-        else:
-            dbapi_connection.rollback()
 
     def do_savepoint(self, connection: Any, name: str) -> None:
         raise NotImplementedError("the gateway has no savepoints: a transaction is sent as a whole")
