@@ -126,12 +126,17 @@ class GatewaySettings:
     )
     wake_timeout: float = setting(duration(0.5, 600.0), 8.0, "A database that is not awake by then fails its queries.")
     max_body: int = setting(size(1 << 10, 64 << 20), 1 << 20, "Body of one request.")
+    max_sql: int = setting(size(1 << 10, 8 << 20), 256 << 10, "Text of one statement.")
+    max_depth: int = setting(integer(10, 1_000), 1_000, "Levels to which a statement may be nested.")
     max_rows: int = setting(integer(1, 10_000_000), 10_000, "Rows of one answer.")
     max_result: int = setting(size(1 << 10, 1 << 30), 16 << 20, "Bytes of one answer.")
     max_parameters: int = setting(
         integer(1, 32_766), 32_766, "Parameters of one statement; SQLite's own bound is 32766."
     )
     max_statements: int = setting(integer(1, 100_000), 1_000, "Statements of one transaction.")
+    max_transfers: int = setting(
+        integer(1, 64), 4, "Exports of one worker at one time, and as many imports; beyond: busy."
+    )
     max_import: int = setting(
         size(1 << 10, 1 << 30), 64 << 20, "A file to import; the gateway, rqlited and its log hold it in memory."
     )

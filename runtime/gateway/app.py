@@ -20,14 +20,28 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
+from runtime.gateway import bodies
 from runtime.gateway.auth import KeyRing, presented_key
 from runtime.gateway.calls import APPLICATION, CLIENTS, MEMBERS, MILLISECONDS, REQUEST_ID, Call, Caller
 from runtime.gateway.doors import Doors
-from runtime.gateway.endpoint import CALLER, LEFT, REQUEST, Endpoint, Headers, Receive, Scope, Send, Told, respond
+from runtime.gateway.endpoint import (
+    CALLER,
+    LEFT,
+    REQUEST,
+    Bounds,
+    Endpoint,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    Told,
+    respond,
+)
 from runtime.gateway.endpoints import Endpoints
 from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.hops import HELLO
 from runtime.gateway.log import Log
+from runtime.gateway.openapi import Description
 from runtime.gateway.problems import RETRY_AFTER, Refusal
 from runtime.gateway.queries import Queries
 from runtime.gateway.transfers import Exports
@@ -50,10 +64,13 @@ class Gateway:
         self._doors = doors
         self._log = log
         endpoints = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"), exports).table()
-        bounds = (config.query_timeout_s, config.body_bytes)
-        self._open = {"/healthz": _router([Endpoint("/healthz", ("GET",), "", self._healthz, *bounds)], "")}
+        bounds = Bounds(config.query_timeout_s, config.body_bytes)
+        healthz = Endpoint("/healthz", ("GET",), "", self._healthz, bounds, gives=bodies.Health, problems=("stopping",))
+        described = Description((*endpoints, healthz))
+        pages = [healthz, *described.pages(bounds)]
+        self._open = {page.path: _router([page], "") for page in pages}
         self._keyed = _router(endpoints, CLIENTS)
-        hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, *bounds), methods=["GET"])
+        hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, bounds), methods=["GET"])
         self._between = _router(endpoints, MEMBERS, hello)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,8 +36,17 @@ LEFT: Final = "torpor.seconds_left"
 _KEY: Final = re.compile(rb"[!-~]{1,128}")
 
 
-Run = Callable[[Call], Awaitable[bytes]]
-"""Answers a call with a JSON body. Raises :class:`Refusal`."""
+@frozen
+class Page:
+    """An answer that is no JSON."""
+
+    body: bytes
+    content_type: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Run = Callable[[Call], Awaitable[bytes | Page]]
+"""Answers a call, with a JSON body or another page. Raises :class:`Refusal`."""
 Stream = Callable[[Call, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 """Answers a call with a file, piece by piece."""
 
@@ -62,35 +71,42 @@ class Told:
 
 
 @frozen
+class Bounds:
+    """Of one endpoint. ``turns``: as many of its requests at one time, before their bodies are read."""
+
+    timeout_s: float
+    body_bytes: int
+    turns: asyncio.Semaphore | None = None
+
+
+@frozen
 class Endpoint:
     """``path``: below ``/v1/database/`` for those that need a key of ``scope``, else (scope empty) whole. ``takes``: the type of its JSON
-    body, ``gives`` that of its answer. ``timeout_s``, ``body_bytes``, ``turns``: bounds. ``keyed``: it takes an ``Idempotency-Key``. ``problems``: what
+    body, ``gives`` that of its answer. ``keyed``: it takes an ``Idempotency-Key``. ``problems``: what
     it can answer beside those that any can."""
 
     path: str
     methods: tuple[str, ...]
     scope: str
     run: Run | Stream
-    timeout_s: float
-    body_bytes: int
+    bounds: Bounds
     takes: type | None = None
     gives: type | None = None
     writes: bool = False
     keyed: bool = False
     file: File | None = None
-    turns: asyncio.Semaphore | None = None
     problems: tuple[str, ...] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller: Caller = scope[CALLER]
         if self.scope and not caller.may(self.scope):
             raise Refusal("forbidden", f"this key is for scope {caller.scope}; {self.path} needs {self.scope}")
-        if self.turns is None:
+        if self.bounds.turns is None:
             await self._answer(caller, scope, receive, send)
-        elif self.turns.locked():
+        elif self.bounds.turns.locked():
             raise Refusal("busy", f"no more than so many {self.path}s at one time")
         else:
-            async with self.turns:
+            async with self.bounds.turns:
                 await self._answer(caller, scope, receive, send)
 
     async def _answer(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +116,10 @@ class Endpoint:
             await self._stream(call, receive, send, request_id)
         else:
             body = await cast("Run", self.run)(call)
-            await respond(send, 200, JSON, body, [request_id])
+            if isinstance(body, bytes):
+                await respond(send, 200, JSON, body, [request_id])
+            else:
+                await respond(send, 200, body.content_type, body.body, [*body.headers, request_id])
 
     async def _stream(self, call: Call, receive: Receive, send: Send, request_id: tuple[bytes, bytes]) -> None:
         begun = False
@@ -127,7 +146,7 @@ class Endpoint:
             await asyncio.gather(transfer, gone, return_exceptions=True)
 
     async def _call(self, caller: Caller, scope: Scope, receive: Receive) -> Call:
-        timeout_s = min(self.timeout_s, scope.get(LEFT, self.timeout_s))
+        timeout_s = min(self.bounds.timeout_s, scope.get(LEFT, self.bounds.timeout_s))
         path: str = scope["path"]
         endpoint = path.removeprefix(MEMBERS if caller.forwarded else CLIENTS)
         database, content_type = "", JSON
@@ -135,7 +154,7 @@ class Endpoint:
             database, content_type = decode(_members(scope["query_string"]), Named).database, "application/octet-stream"
             endpoint = f"{endpoint}?{urlencode({'database': database})}"
         if scope["method"] == "POST":
-            body = await _body(receive, self.body_bytes, "file-too-large" if self.file else "body-too-large")
+            body = await _body(receive, self.bounds.body_bytes, "file-too-large" if self.file else "body-too-large")
         else:
             body = _members(scope["query_string"])
         return Call(

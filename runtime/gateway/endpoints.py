@@ -18,11 +18,11 @@ from attrs import evolve, frozen
 from runtime.gateway import bodies, transactions, vetting
 from runtime.gateway.arguments import Bound, bind
 from runtime.gateway.calls import Call
-from runtime.gateway.endpoint import Endpoint, File
+from runtime.gateway.endpoint import Bounds, Endpoint, File
 from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.idempotency import Key, Stored, digest_of
 from runtime.gateway.names import checked
-from runtime.gateway.problems import Refusal
+from runtime.gateway.problems import NODE, Refusal
 from runtime.gateway.queries import Elsewhere, Queries
 from runtime.gateway.schema import SchemaQuestion, drop_table
 from runtime.gateway.statements import Question, ReadOne, WriteOne
@@ -39,6 +39,23 @@ _SCHEMAS: Final = 5
 _CREATE_TABLE: Final = re.compile(r"CREATE\s+(VIRTUAL\s+)?TABLE\b", re.IGNORECASE)
 
 
+_DATABASE: Final = (
+    "bad-request",
+    "body-too-large",
+    "invalid-name",
+    "result-too-large",
+    "storage-failed",
+    "unavailable",
+    "busy",
+    "stopping",
+    "query-timeout",
+    *sorted(NODE),
+)
+"""What any call about a database can come to."""
+_SQL: Final = ("sql-error", "sql-refused", "sql-too-long", "sql-too-deep", "too-many-parameters")
+_ROWS: Final = ("too-many-rows", "value-not-exact")
+
+
 @frozen
 class Endpoints:
     """All endpoints below ``/v1/database/``."""
@@ -51,48 +68,112 @@ class Endpoints:
 
     def table(self) -> tuple[Endpoint, ...]:
         """The most used first: routes are looked through in order."""
-        config, post = self.config, ("POST",)
-        common = (config.query_timeout_s, config.body_bytes)
-        both = ("GET", "POST")
+        config = self.config
+        json = Bounds(config.query_timeout_s, config.body_bytes)
+        several = Bounds(config.transaction_timeout_s, config.body_bytes)
+        out = Bounds(config.transfer_timeout_s, config.body_bytes, asyncio.Semaphore(config.transfers))
+        into = Bounds(config.transfer_timeout_s, config.import_bytes, asyncio.Semaphore(config.transfers))
+        write = (*_DATABASE, *_SQL, "may-have-committed")
+        definition = (*_DATABASE, *_SQL, "wrong-endpoint", "may-have-committed")
+        key = "idempotency-key-reused"
         return (
-            Endpoint("query", post, "read", self.query, *common, bodies.Query),
-            Endpoint("exec", post, "write", self.exec, *common, bodies.Exec, writes=True, keyed=True),
             Endpoint(
-                "transaction",
-                post,
+                "query",
+                ("POST",),
+                "read",
+                self.query,
+                json,
+                bodies.Query,
+                bodies.Rows,
+                problems=(*_DATABASE, *_SQL, *_ROWS, "wrong-endpoint"),
+            ),
+            Endpoint(
+                "exec",
+                ("POST",),
                 "write",
-                self.transaction,
-                config.transaction_timeout_s,
-                config.body_bytes,
-                bodies.Transaction,
+                self.exec,
+                json,
+                bodies.Exec,
+                bodies.Executed,
                 writes=True,
                 keyed=True,
+                problems=(*write, *_ROWS, "wrong-endpoint", key),
             ),
-            Endpoint("schema", both, "read", self.schema, *common, bodies.Named),
-            Endpoint("create-table", post, "write", self.create_table, *common, bodies.CreateTable, writes=True),
-            Endpoint("drop-table", post, "write", self.drop_table, *common, bodies.DropTable, writes=True),
-            Endpoint("list", ("GET",), "read", self.list, *common),
             Endpoint(
-                "export",
+                "transaction",
+                ("POST",),
+                "write",
+                self.transaction,
+                several,
+                bodies.Transaction,
+                bodies.Done,
+                writes=True,
+                keyed=True,
+                problems=(*write, *_ROWS, "too-many-statements", key),
+            ),
+            Endpoint(
+                "schema",
+                ("GET", "POST"),
+                "read",
+                self.schema,
+                json,
+                bodies.Named,
+                bodies.Schema,
+                problems=(*_DATABASE, "value-not-exact"),
+            ),
+            Endpoint(
+                "create-table",
+                ("POST",),
+                "write",
+                self.create_table,
+                json,
+                bodies.CreateTable,
+                bodies.Affected,
+                writes=True,
+                problems=definition,
+            ),
+            Endpoint(
+                "drop-table",
+                ("POST",),
+                "write",
+                self.drop_table,
+                json,
+                bodies.DropTable,
+                bodies.Affected,
+                writes=True,
+                problems=definition,
+            ),
+            Endpoint(
+                "list",
                 ("GET",),
                 "read",
-                self.exports.run,
-                config.transfer_timeout_s,
-                config.body_bytes,
-                bodies.Named,
-                file=File.OUT,
-                turns=asyncio.Semaphore(config.transfers),
+                self.list,
+                json,
+                None,
+                bodies.Databases,
+                problems=("busy", "stopping", "query-timeout"),
+            ),
+            Endpoint(
+                "export", ("GET",), "read", self.exports.run, out, bodies.Named, file=File.OUT, problems=_DATABASE
             ),
             Endpoint(
                 "import",
-                post,
+                ("POST",),
                 "admin",
                 Imports(self.queries, self.vetters).run,
-                config.transfer_timeout_s,
-                config.import_bytes,
+                into,
+                None,
+                bodies.Success,
                 writes=True,
                 file=File.IN,
-                turns=asyncio.Semaphore(config.transfers),
+                problems=(
+                    *_DATABASE,
+                    "may-have-committed",
+                    "not-empty",
+                    "file-too-large",
+                    "invalid-file",
+                    "value-not-exact",
+                ),
             ),
         )
 
@@ -202,13 +283,16 @@ class Endpoints:
     async def _vet(self, sql: str) -> Read | Write:
         """Raises :class:`Refusal`."""
         if len(sql) <= _INLINE_CHARACTERS:
-            verdict = vetting.vet(sql)
+            verdict = vetting.vet(sql, self.config.depth)
         else:
             if len(sql.encode()) > self.config.sql_bytes:
                 raise Refusal("sql-too-long", f"more than {self.config.sql_bytes} bytes")
-            verdict = await asyncio.get_running_loop().run_in_executor(self.vetters, vetting.vet, sql)
+            verdict = await asyncio.get_running_loop().run_in_executor(
+                self.vetters, vetting.vet, sql, self.config.depth
+            )
         if isinstance(verdict, Refused):
-            raise Refusal("sql-error" if verdict.syntax else "sql-refused", verdict.reason)
+            kind = "sql-too-deep" if verdict.deep else "sql-error" if verdict.syntax else "sql-refused"
+            raise Refusal(kind, verdict.reason)
         return verdict
 
 

@@ -65,6 +65,8 @@ class WorkerConfig:
     """Connections to one rqlited; more queries than these take turns."""
     body_bytes: int = 2 << 20
     sql_bytes: int = 256 << 10
+    depth: int = 1_000
+    """Levels of a statement; at most :data:`runtime.gateway.vetting.DEPTH`."""
     parameters: int = 32_766
     """SQLite's own bound (SQLITE_MAX_VARIABLE_NUMBER)."""
     statements: int = 1_000

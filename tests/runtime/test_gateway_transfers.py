@@ -86,7 +86,7 @@ def damaged(file: bytes) -> bytes:
     [
         (lambda: b"", "not an SQLite"),
         (lambda: b"SQLite format 3\0garbage" * 100, ""),
-        (lambda: database("CREATE TABLE t (v)", "INSERT INTO t VALUES (1)")[:-4096], "damaged"),
+        (lambda: database("CREATE TABLE t (v)", "INSERT INTO t VALUES (1)")[:-4096], "malformed"),
         (lambda: damaged(database("CREATE TABLE t (v)", "INSERT INTO t VALUES (1)")), "damaged"),
         (lambda: database("CREATE TABLE t (v)")[:-1000], "cut short"),
         (lambda: database("CREATE TABLE t (v)", "CREATE VIEW w AS SELECT load_extension('x')"), "load_extension"),
