@@ -107,6 +107,17 @@ def databases() -> Call[tuple[str, ...]]:
     return Call("GET", f"{_BASE}list", _names)
 
 
+def load(database: str, file: bytes) -> Call[bool]:
+    """``file``: a SQLite database; into one that has no tables."""
+    path = f"{_BASE}import?database={quote(database, safe='')}"
+    return Call("POST", path, _success, file, "application/vnd.sqlite3", writes=True)
+
+
+def backup(database: str) -> Call[bytes]:
+    """A SQLite database. Whoever minds its size reads the answer piece by piece."""
+    return Call("GET", f"{_BASE}export?database={quote(database, safe='')}", bytes)
+
+
 def _key(given: Key) -> str | None:
     """Raises ValueError."""
     if given is True:
@@ -134,6 +145,10 @@ def _results(body: bytes) -> tuple[Rows | Written, ...]:
     return tuple(
         written_of(one, blobs=blobs) if "rows_affected" in one else rows_of(one, blobs=blobs) for one in results
     )
+
+
+def _success(body: bytes) -> bool:
+    return orjson.loads(body)["success"] is True
 
 
 def _affected(body: bytes) -> int:

@@ -156,13 +156,13 @@ def _judged(call: Call[Any], peer: str, outcome: Answered | Failed) -> tuple[Pro
         kind = "timeout" if outcome.late else "broken"
         problem = Problem(kind, f"{peer}: {outcome.why}", may_have_committed=unsure)
         return problem, call.repeatable and not outcome.late
-    problem = _problem(outcome, unsure)
+    problem = problem_of(outcome, unsure=unsure)
     if problem.may_have_committed:
         return problem, call.repeatable and (problem.status or 0) in _UNKNOWN
     return problem, problem.type in PASSING
 
 
-def _problem(answer: Answered, unsure: bool) -> Problem:
+def problem_of(answer: Answered, *, unsure: bool) -> Problem:
     """What an answer that is no good one says. One that is no problem document is not of a gateway: a proxy's in between, or of no
     gateway at all."""
     try:
