@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 import httpx
@@ -20,6 +20,27 @@ from runtime.client.values import Arguments, Rows, Schema, Written
 from runtime.client.wire import failed, late, timeouts, wire
 
 T = TypeVar("T")
+
+
+_GRACE_S: Final = 0.5
+"""For httpx's own timeouts to come first: they know whether something was sent."""
+
+
+class _Body(httpx.AsyncByteStream):
+    """What is sent, without an asynchronous generator: httpx leaves its own one behind, unfinished, when the connection ends under it."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self._left: list[bytes] = []
+
+    def __aiter__(self) -> Self:
+        self._left = [self._octets] if self._octets else []
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class AsyncDatabase:
@@ -149,21 +170,18 @@ class AsyncClient:
             return end.value
 
     async def _send(self, call: Call[Any], send: Send) -> Answered | Failed:
-        deadline = time.monotonic() + send.timeout
-        path, limit = send.peer + call.path, timeouts(send.timeout)
         http = self._opened()
+        path, limit = send.peer + call.path, timeouts(send.timeout)
+        request = http.build_request(call.method, path, content=call.body, headers=call.headers, timeout=limit)
+        request.stream = _Body(call.body)
         try:
-            async with http.stream(
-                call.method, path, content=call.body, headers=call.headers, timeout=limit
-            ) as response:
-                parts: list[bytes] = []
-                async for part in response.aiter_bytes():
-                    parts.append(part)
-                    if time.monotonic() > deadline:
-                        return late(time.monotonic())
-            return Answered(time.monotonic(), response.status_code, response.headers, b"".join(parts))
+            with anyio.fail_after(send.timeout + _GRACE_S):
+                response = await http.send(request)
+            return Answered(time.monotonic(), response.status_code, response.headers, response.content)
         except httpx.RequestError as error:
             return failed(error, time.monotonic())
+        except TimeoutError:
+            return late(time.monotonic())
 
     def _opened(self) -> httpx.AsyncClient:
         if self._http is None:

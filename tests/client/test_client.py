@@ -21,6 +21,7 @@ from runtime.client import (
     Rows,
     SQLError,
     SQLRefused,
+    Timeout,
     Unauthorized,
     Unreachable,
     Written,
@@ -199,6 +200,28 @@ async def test_F86_a_connection_that_ends_under_a_write_is_not_tried_again() -> 
         keys = [head.partition(b"idempotency-key: ")[2][:32] for head in taken[1:]]
         assert set(keys) == {caught.value.idempotency_key.encode()}
         await client.disconnect()
+        nursery.cancel_scope.cancel()
+
+
+async def test_R37_an_answer_that_never_ends_is_given_up() -> None:
+    async def begin_and_wait(stream: trio.SocketStream) -> None:
+        await stream.receive_some(65536)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{")
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, begin_and_wait, 0)
+        peer = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        client = AsyncClient("one", [peer], "torpor_key", timeout=0.2)
+        with pytest.raises(Timeout):
+            await client.database("users").query("SELECT 1")
+        with pytest.raises(MayHaveCommitted):
+            await client.database("users").execute("DELETE FROM t")
+        await client.disconnect()
+        blocking = Client("one", [peer], "torpor_key", timeout=0.2)
+        with pytest.raises(Timeout):
+            await trio.to_thread.run_sync(blocking.database("users").query, "SELECT 1")
+        blocking.disconnect()
         nursery.cancel_scope.cancel()
 
 
