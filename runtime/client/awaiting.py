@@ -79,13 +79,13 @@ class AsyncDatabase:
         """All statements, or none of them; a result for each. Raises :class:`~runtime.client.errors.TorporError`."""
         return await self._client.carry_out(calls.transaction(self.name, statements, idempotency_key), timeout)
 
-    async def create_table(self, schema: str, *, timeout: float | None = None) -> int:
+    async def create_table(self, schema: str, *, idempotency_key: Key = False, timeout: float | None = None) -> int:
         """``schema``: the whole CREATE TABLE statement. Gives the rows affected: 0."""
-        return await self._client.carry_out(calls.create_table(self.name, schema), timeout)
+        return await self._client.carry_out(calls.create_table(self.name, schema, idempotency_key), timeout)
 
-    async def drop_table(self, table: str, *, timeout: float | None = None) -> int:
+    async def drop_table(self, table: str, *, idempotency_key: Key = False, timeout: float | None = None) -> int:
         """Gives the rows affected: 0."""
-        return await self._client.carry_out(calls.drop_table(self.name, table), timeout)
+        return await self._client.carry_out(calls.drop_table(self.name, table, idempotency_key), timeout)
 
     async def schema(self, *, timeout: float | None = None) -> Schema:
         """Its tables, and their columns."""

@@ -57,13 +57,13 @@ class Database:
         """All statements, or none of them; a result for each. Raises :class:`~runtime.client.errors.TorporError`."""
         return self._client.carry_out(calls.transaction(self.name, statements, idempotency_key), timeout)
 
-    def create_table(self, schema: str, *, timeout: float | None = None) -> int:
+    def create_table(self, schema: str, *, idempotency_key: Key = False, timeout: float | None = None) -> int:
         """``schema``: the whole CREATE TABLE statement. Gives the rows affected: 0."""
-        return self._client.carry_out(calls.create_table(self.name, schema), timeout)
+        return self._client.carry_out(calls.create_table(self.name, schema, idempotency_key), timeout)
 
-    def drop_table(self, table: str, *, timeout: float | None = None) -> int:
+    def drop_table(self, table: str, *, idempotency_key: Key = False, timeout: float | None = None) -> int:
         """Gives the rows affected: 0."""
-        return self._client.carry_out(calls.drop_table(self.name, table), timeout)
+        return self._client.carry_out(calls.drop_table(self.name, table, idempotency_key), timeout)
 
     def schema(self, *, timeout: float | None = None) -> Schema:
         """Its tables, and their columns."""

@@ -89,14 +89,16 @@ def transaction(
     return Call("POST", f"{_BASE}transaction", _results, body, writes=True, idempotency_key=_key(idempotency_key))
 
 
-def create_table(database: str, schema: str) -> Call[int]:
+def create_table(database: str, schema: str, idempotency_key: Key) -> Call[int]:
     body = orjson.dumps({"database": database, "schema": schema})
-    return Call("POST", f"{_BASE}create-table", _affected, body, writes=True)
+    key = _key(idempotency_key)
+    return Call("POST", f"{_BASE}create-table", _affected, body, writes=True, idempotency_key=key)
 
 
-def drop_table(database: str, table: str) -> Call[int]:
+def drop_table(database: str, table: str, idempotency_key: Key) -> Call[int]:
     body = orjson.dumps({"database": database, "table_name": table})
-    return Call("POST", f"{_BASE}drop-table", _affected, body, writes=True)
+    key = _key(idempotency_key)
+    return Call("POST", f"{_BASE}drop-table", _affected, body, writes=True, idempotency_key=key)
 
 
 def schema(database: str) -> Call[Schema]:

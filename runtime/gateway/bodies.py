@@ -156,9 +156,10 @@ class Schema(Struct, frozen=True):
 
 
 class Affected(Struct, frozen=True):
-    """Of a change of the schema: 0."""
+    """Of a change of the schema: 0. ``repeated``: its Idempotency-Key had been there already."""
 
     rows_affected: int
+    repeated: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Databases(Struct, frozen=True):

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from attrs import evolve, frozen
@@ -74,8 +74,8 @@ class Endpoints:
         out = Bounds(config.transfer_timeout_s, config.body_bytes, asyncio.Semaphore(config.transfers))
         into = Bounds(config.transfer_timeout_s, config.import_bytes, asyncio.Semaphore(config.transfers))
         write = (*_DATABASE, *_SQL, "may-have-committed")
-        definition = (*_DATABASE, *_SQL, "wrong-endpoint", "may-have-committed")
         key = "idempotency-key-reused"
+        definition = (*_DATABASE, *_SQL, "wrong-endpoint", "may-have-committed", key)
         return (
             Endpoint(
                 "query",
@@ -130,6 +130,7 @@ class Endpoints:
                 bodies.CreateTable,
                 bodies.Affected,
                 writes=True,
+                keyed=True,
                 problems=definition,
             ),
             Endpoint(
@@ -141,6 +142,7 @@ class Endpoints:
                 bodies.DropTable,
                 bodies.Affected,
                 writes=True,
+                keyed=True,
                 problems=definition,
             ),
             Endpoint(
@@ -214,6 +216,7 @@ class Endpoints:
                 raise Refusal(refusal.type, f"queries[{n}]: {refusal.detail}") from None
         transactions.check(verdicts)
         if not any(isinstance(verdict, Write) for verdict in verdicts):
+            call = evolve(call, writes=False)
             return await self._read(call, name, ReadAll(tuple(statements), self.config.rows, _form(body)))
         return await self._atomic(
             call, name, Atomic(tuple(statements), tuple(verdicts), self.config.rows, _form(body)), whole=True
@@ -265,8 +268,14 @@ class Endpoints:
         verdict = await self._vet(sql)
         if not isinstance(verdict, Write) or (otherwise and not _CREATE_TABLE.match(verdict.sql)):
             raise Refusal("wrong-endpoint", otherwise)
-        answer = await self._write(call, name, WriteOne(Bound(verdict.sql, []), verdict))
-        return orjson.dumps({"rows_affected": orjson.loads(answer)["rows_affected"]})
+        statement = Bound(verdict.sql, [])
+        if call.idempotency_key:
+            told = await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, ITEMS))
+        else:
+            told = await self._write(call, name, WriteOne(statement, verdict))
+        answer: dict[str, Any] = orjson.loads(told)
+        answer.pop("last_insert_id", None)
+        return orjson.dumps(answer)
 
     async def list(self, call: Call) -> bytes:
         names = await self.waiting.names(call.app, call.deadline)

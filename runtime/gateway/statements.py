@@ -113,7 +113,7 @@ def counts_of(result: dict[str, Any], verdict: Write, form: Form) -> dict[str, A
             detail = "the statement was carried out, but rqlite does not understand its RETURNING: leave that out"
             raise Refusal("value-not-exact", detail, may_have_committed=True)
         affected = len(result.get("values") or ())
-        return {"rows_affected": affected, "last_insert_id": 0} | written(result, form)
+        return {"rows_affected": affected, "last_insert_id": 0} | written(result, form, write=True)
     affected = 0 if verdict.definition else result.get("rows_affected", 0)
     inserted = result.get("last_insert_id", 0) if verdict.insert and affected else 0
     return {"rows_affected": affected, "last_insert_id": inserted}

@@ -159,7 +159,7 @@ class Atomic:
             verdict = self.verdicts[part.of]
             if isinstance(verdict, Read):
                 check_rows(result, self.rows, write=True)
-                told.append(written(result, self.form))
+                told.append(written(result, self.form, write=True))
             else:
                 told.append(counts_of(result, verdict, self.form))
         return told

@@ -97,7 +97,8 @@ async def _an_async_life(world: World) -> None:
     async with AsyncClient(app="one", peers=[world.address], key=world.keys["one"]) as client:
         assert await client.list() == ("users",)
         users = client.database("users")
-        await users.create_table(PEOPLE)
+        for _ in range(2):
+            await users.create_table(PEOPLE, idempotency_key="create")
         await users.execute("INSERT INTO people (name) VALUES (?)", ["Ada"])
         await users.transaction([("INSERT INTO people (name) VALUES (?)", ["Grace"])])
         rows = await users.query("SELECT name FROM people ORDER BY id", consistency="strong")

@@ -61,6 +61,15 @@ async def test_F86_a_repeat_has_no_effect_and_the_same_answer(
         assert await rows(client) == before
 
 
+async def test_the_key_s_own_row_is_no_last_insert_id(served: World) -> None:
+    """SQLite keeps the last id over statements that have none."""
+    async with served.client() as client:
+        await keyed(client, "", "exec", sql="CREATE TABLE w (k PRIMARY KEY) WITHOUT ROWID")
+        await keyed(client, "", "exec", sql="INSERT INTO t(id) VALUES (50)")
+        plain = await keyed(client, "", "exec", sql="INSERT INTO w VALUES (1)")
+        assert (await keyed(client, "key", "exec", sql="INSERT INTO w VALUES (2)")).json() == plain.json()
+
+
 async def test_F86_a_key_is_for_one_request(served: World) -> None:
     async with served.client() as client:
         await keyed(client, "key", "exec", sql="INSERT INTO t(v) VALUES (?)", args=[1])
@@ -143,6 +152,18 @@ async def test_R32_F86_transactions_are_repeated_as_a_whole(served: World) -> No
             ],
         }
         assert await rows(client, "SELECT v FROM t ORDER BY id") == [{"v": 2}, {"v": 3}]
+
+
+async def test_R34_F86_tables_are_made_and_dropped_once(served: World) -> None:
+    async with served.client() as client:
+        for endpoint, members in (
+            ("create-table", {"schema": "CREATE TABLE x (y)"}),
+            ("drop-table", {"table_name": "x"}),
+        ):
+            assert (await keyed(client, endpoint, endpoint, **members)).json() == {"rows_affected": 0}
+            again = await keyed(client, endpoint, endpoint, **members)
+            assert again.json() == {"rows_affected": 0, "repeated": True}
+            assert kind_of(await keyed(client, "another", endpoint, **members)) == "sql-error"
 
 
 async def test_F86_many_repeats_at_once_have_one_effect(served: World) -> None:

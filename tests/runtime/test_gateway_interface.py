@@ -237,6 +237,8 @@ async def test_R31_what_cannot_be_told_exactly_is_refused(served: World) -> None
         await post(client, "create-table", schema="CREATE TABLE times (at DATETIME)")
         await post(client, "exec", sql="INSERT INTO times VALUES ('2020-01-01'), ('tomorrow')")
         assert kind_of(await post(client, "query", sql="SELECT at FROM times")) == "value-not-exact"
+        again = await post(client, "exec", sql="UPDATE times SET at = at RETURNING at")
+        assert (kind_of(again), again.json()["may_have_committed"]) == ("value-not-exact", True)
         cast = await post(client, "query", sql="SELECT CAST(at AS TEXT) AS at FROM times")
         assert cast.json()["items"] == [{"at": "2020-01-01"}, {"at": "tomorrow"}]
 
@@ -246,3 +248,14 @@ async def test_consistency_is_the_caller_s_choice(served: World) -> None:
         for level in ("weak", "strong", "none"):
             assert (await post(client, "query", sql="SELECT 1 AS x", consistency=level)).json()["items"] == [{"x": 1}]
         assert kind_of(await post(client, "query", sql="SELECT 1", consistency="linear")) == "bad-request"
+
+
+async def test_R37_a_transaction_has_a_time_of_its_own(tmp_path: Path) -> None:
+    with rqliteds(tmp_path, "one") as running:
+        await running["one"].ready()
+        users = {("one", "users"): running["one"].url}
+        async with gateway(users, transaction_timeout_s=1.0) as world, world.client() as client:
+            late = await post(client, "transaction", queries=["SELECT 1", ENDLESS])
+            assert (kind_of(late), late.status_code) == ("query-timeout", 504)
+            assert "may_have_committed" not in late.json()
+            await world.keeper.drained(world.keeper.door("one", "users", is_open=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from runtime.gateway.certificates import Certificate, provide
 from runtime.gateway.frames import Ask, DoorAck
 from runtime.gateway.problems import Refusal
 from runtime.gateway.transfers import check_file
+from runtime.gateway.upstream import Broken, Incoming
 from tests.runtime.gateway_world import World, gateway, kind_of, post, rqliteds
 
 pytestmark = pytest.mark.real
@@ -154,6 +157,40 @@ async def test_P30_an_export_is_counted_until_its_client_has_it_or_has_left(serv
                 size += len(chunk)
         assert size > 24_000_000
         await served.keeper.drained(served.keeper.door("one", "users", is_open=False))
+
+
+async def test_F85_a_streamed_answer_is_read_no_faster_than_it_is_wanted() -> None:
+    class Transport(asyncio.Transport):
+        reading = True
+
+        def pause_reading(self) -> None:
+            self.reading = False
+
+        def resume_reading(self) -> None:
+            self.reading = True
+
+        def is_closing(self) -> bool:
+            return False
+
+    async def both() -> None:
+        transport = Transport()
+        incoming = Incoming(transport)
+        chunk, fed, read = bytes(100_000), 0, 0
+        while transport.reading and fed < 10_000_000:
+            incoming.feed(chunk)
+            fed += len(chunk)
+        assert fed < 1_500_000
+        while not transport.reading:
+            read += len(await anext(incoming))
+        assert 0 < read < fed
+        incoming.end(Broken("half of it"))
+        for _ in range((fed - read) // len(chunk)):
+            read += len(await anext(incoming))
+        assert read == fed, "what came is given"
+        with pytest.raises(Broken):
+            await anext(incoming)
+
+    await trio.to_thread.run_sync(asyncio.run, both())
 
 
 async def test_R37_an_export_that_nobody_reads_ends(tmp_path: Path) -> None:
