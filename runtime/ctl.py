@@ -1,4 +1,4 @@
-"""``torpor``: what an operator asks of a running node, and tells it. Laws: whatever keeps it from answering is one line that names the cause
+"""``torpor``: what an operator asks of a running node, and tells it; and a person of a database (:mod:`runtime.shell`). Laws: whatever keeps it from answering is one line that names the cause
 and what to do, with a non-zero exit (R61); with ``--json`` the output is one JSON document, for tools.
 
 Exit codes: 0 answered; 1 the node refused; 2 no node could be asked.
@@ -23,6 +23,7 @@ from runtime.gateway.auth import new_key
 from runtime.settings import SettingsError, load
 from runtime.settings_file import Place, Value
 from runtime.settings_kinds import Unfit, duration
+from runtime.shell.commands import export_, import_, sql
 
 Answered = Any
 """What the node's answer holds, as JSON has it."""
@@ -283,6 +284,10 @@ def inspect(it: _Asker, database: str) -> None:
             why.add_row(f"{told['ago_s']:.1f} s", told["event"], told["because"], told["law"])
         shown += [lines, members, why]
     it.show(answer, *shown)
+
+
+for _of_a_database in (sql, export_, import_):
+    main.add_command(_of_a_database)
 
 
 def _table(*headings: str) -> Table:
