@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import structlog
 import trio
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 
 from protocol import codec
 from protocol.chart import TABLE, Chart
@@ -39,6 +39,7 @@ from runtime.recorder import Recorder
 from runtime.rqlited import Supervisor
 from runtime.rqlited_binary import Binary
 from runtime.rqlited_confined import Walls
+from runtime.rqlited_stuck import StuckWatch
 from runtime.settings import Settings
 from runtime.store import Store
 from runtime.transport.addresses import PeerAddress, advertised, advertised_host
@@ -78,6 +79,7 @@ class Parts:
     executor: Executor
     network: Network
     supervisor: Supervisor
+    watch: StuckWatch
     gateway: GatewayHost
     control: Control
     recorder: Recorder | None
@@ -174,8 +176,13 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         tls=_public_tls(settings),
         longest_s=max(settings.gateway.query_timeout, settings.gateway.transaction_timeout),
     )
+    watch = StuckWatch(supervisor)
     control = Control(
-        engine, feed, monotonic, lambda: _about(means, config, gateway, network, executor), restart=gateway.restart
+        engine,
+        feed,
+        monotonic,
+        lambda: _about(means, config, engine, gateway, network, executor, watch),
+        restart=gateway.restart,
     )
     executor = Executor(
         feed=feed,
@@ -202,7 +209,7 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
     rows = means.store.rows()
     driver.feed(Boot(0, os.urandom(32), rows, found=not rows and not means.joined))  # before anything else can be
     known = len({means.identity.peer, *(key.removeprefix("known/") for key, _ in rows if key.startswith("known/"))})
-    return Parts(config, engine, driver, executor, network, supervisor, gateway, control, recorder, known)
+    return Parts(config, engine, driver, executor, network, supervisor, watch, gateway, control, recorder, known)
 
 
 def _public_tls(settings: Settings) -> PublicTls | None:
@@ -230,10 +237,16 @@ def _member(engine: Node) -> Callable[[str, str], str | None]:
 
 
 def _about(
-    means: Means, config: Config, gateway: GatewayHost, network: Network, executor: Executor
+    means: Means,
+    config: Config,
+    engine: Node,
+    gateway: GatewayHost,
+    network: Network,
+    executor: Executor,
+    watch: StuckWatch,
 ) -> Mapping[str, Any]:
     """What ``torpor status`` shows beside the engine's own view."""
-    beat = executor.heartbeat
+    beat, births = executor.heartbeat, {key: record.birth for key, record in engine.state.records.items()}
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -242,6 +255,10 @@ def _about(
         "gateway": gateway.url,
         "tls": None if gateway.tls is None else {"ends": gateway.tls.ends.isoformat(), "problem": gateway.tls.problem},
         "addresses": list(config.addresses),
+        "stuck": [
+            {"database": f"{births[key].app}/{births[key].name}" if key in births else key, **asdict(stuck)}
+            for key, stuck in watch.found().items()
+        ],
         "data_dir": str(means.directories.data_dir),
         "connected": sorted(network.connected()),
         "messages": dict(sorted(network.counters.items())),
