@@ -40,7 +40,7 @@ from runtime.rqlited import Supervisor
 from runtime.rqlited_binary import Binary
 from runtime.rqlited_confined import Walls
 from runtime.rqlited_stuck import StuckWatch
-from runtime.settings import Settings
+from runtime.settings import GatewaySettings, Settings
 from runtime.store import Store
 from runtime.transport.addresses import PeerAddress, advertised, advertised_host
 from runtime.transport.book import FILE, AddressBook
@@ -114,9 +114,15 @@ def worker_config(settings: Settings) -> WorkerConfig:
         query_timeout_s=gateway.query_timeout,
         transaction_timeout_s=gateway.transaction_timeout,
         statements=gateway.max_statements,
+        transfer_timeout_s=gateway.transfer_timeout,
+        transfers=gateway.max_transfers,
+        import_bytes=gateway.max_import,
+        idempotency_ttl_s=gateway.idempotency_ttl,
         waiting_per_database=gateway.max_waiting,
         in_flight=gateway.max_in_flight,
         body_bytes=gateway.max_body,
+        sql_bytes=gateway.max_sql,
+        depth=gateway.max_depth,
         parameters=gateway.max_parameters,
         rows=gateway.max_rows,
         result_bytes=gateway.max_result,
@@ -174,7 +180,7 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         deliver=deliver,
         between=between,
         tls=_public_tls(settings),
-        longest_s=max(settings.gateway.query_timeout, settings.gateway.transaction_timeout),
+        longest_s=_longest(settings.gateway),
     )
     watch = StuckWatch(supervisor)
     control = Control(
@@ -210,6 +216,11 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
     driver.feed(Boot(0, os.urandom(32), rows, found=not rows and not means.joined))  # before anything else can be
     known = len({means.identity.peer, *(key.removeprefix("known/") for key, _ in rows if key.startswith("known/"))})
     return Parts(config, engine, driver, executor, network, supervisor, watch, gateway, control, recorder, known)
+
+
+def _longest(gateway: GatewaySettings) -> float:
+    """What a request may take that has passed every door, in seconds."""
+    return max(gateway.query_timeout, gateway.transaction_timeout, gateway.transfer_timeout)
 
 
 def _public_tls(settings: Settings) -> PublicTls | None:

@@ -12,13 +12,13 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 from attrs import frozen
 
 from protocol import limits
-from runtime import tls_pair
+from runtime.settings_checks import OVERRIDES, check_ports, check_tls
 from runtime.settings_file import Place, SettingsError, Value, read_file, read_text
 from runtime.settings_kinds import (
     ADDRESS,
@@ -39,14 +39,10 @@ from runtime.settings_kinds import (
     size,
     switch,
 )
-from runtime.tls_pair import PairUnfit
 
 __all__ = ["Address", "ApiKey", "Settings", "SettingsError", "fields_of", "load", "sections"]
 
 T = TypeVar("T")
-
-OVERRIDES: Final = "--set"
-"""The source that messages name for an override."""
 
 
 def setting(kind: Kind[T], default: T, text: str) -> T:
@@ -128,14 +124,28 @@ class GatewaySettings:
     workers: int = setting(integer(1, 64), 1, "Processes that answer queries; one saturates about one core.")
     query_timeout: float = setting(duration(0.1, 3600.0), 30.0, "A query that takes longer fails.")
     transaction_timeout: float = setting(duration(0.1, 3600.0), 60.0, "A transaction that takes longer fails.")
+    transfer_timeout: float = setting(
+        duration(1.0, 86400.0), 600.0, "An export or import of a whole database that takes longer fails."
+    )
+    idempotency_ttl: float = setting(
+        duration(60.0, 30 * 86400.0), 86400.0, "How long the key of a write is kept, so that a repeat has no effect."
+    )
     wake_timeout: float = setting(duration(0.5, 600.0), 8.0, "A database that is not awake by then fails its queries.")
     max_body: int = setting(size(1 << 10, 64 << 20), 1 << 20, "Body of one request.")
+    max_sql: int = setting(size(1 << 10, 8 << 20), 256 << 10, "Text of one statement.")
+    max_depth: int = setting(integer(10, 1_000), 1_000, "Levels to which a statement may be nested.")
     max_rows: int = setting(integer(1, 10_000_000), 10_000, "Rows of one answer.")
     max_result: int = setting(size(1 << 10, 1 << 30), 16 << 20, "Bytes of one answer.")
     max_parameters: int = setting(
         integer(1, 32_766), 32_766, "Parameters of one statement; SQLite's own bound is 32766."
     )
     max_statements: int = setting(integer(1, 100_000), 1_000, "Statements of one transaction.")
+    max_transfers: int = setting(
+        integer(1, 64), 4, "Exports of one worker at one time, and as many imports; beyond: busy."
+    )
+    max_import: int = setting(
+        size(1 << 10, 1 << 30), 64 << 20, "A file to import; the gateway, rqlited and its log hold it in memory."
+    )
     max_waiting: int = setting(
         integer(1, 10_000), 2_000, "Queries that may wait for one database to open, for each worker; beyond: busy."
     )
@@ -280,8 +290,8 @@ def load(path: Path | None, overrides: Sequence[str] = (), *, files: bool = Fals
         }
     )
     places, whole = {key: place for key, (place, _) in given.items()}, Place(str(path or OVERRIDES))
-    _check_ports(settings, places, whole)
-    _check_tls(settings.gateway, places, whole, files=files)
+    check_ports(settings, places, whole)
+    check_tls(settings.gateway, places, whole, files=files)
     return settings
 
 
@@ -336,61 +346,6 @@ def _read(section: str, key: str, value: Value) -> Any:
         return kind.read(value)
     except Unfit as unfit:
         raise SettingsError(unfit.place or value.place, f"{section}.{key}", str(unfit)) from None
-
-
-def _check_ports(settings: Settings, places: Mapping[str, Place], whole: Place) -> None:
-    """Ranges the right way round, apart from each other, large enough, and free of the ports that the node itself uses:
-    all the port conflicts that a configuration can show by itself (R13, R61)."""
-    database = settings.database
-
-    def fail(reason: str, *keys: str) -> None:
-        # Of the keys that contradict each other, the last that somebody wrote: defaults do not contradict each other.
-        written = [key for key in keys if key in places]
-        key = max(written, key=lambda key: (places[key].source == OVERRIDES, places[key].line), default=keys[0])
-        raise SettingsError(places.get(key, whole), key, reason)
-
-    ranges: dict[str, range] = {}
-    for kind in ("http", "raft"):
-        keys = [f"database.port_range_{kind}_start", f"database.port_range_{kind}_end"]
-        first = cast(int, getattr(database, f"port_range_{kind}_start"))
-        last = cast(int, getattr(database, f"port_range_{kind}_end"))
-        if last < first:
-            fail(f"the range {first}-{last} ends before it starts", *keys)
-        ranges[kind] = range(first, last + 1)
-    http, raft = ranges["http"], ranges["raft"]
-    all_keys = [f"database.port_range_{kind}_{end}" for kind in ranges for end in ("start", "end")]
-    if http.start < raft.stop and raft.start < http.stop:
-        fail(f"the HTTP ports {http.start}-{http[-1]} and the Raft ports {raft.start}-{raft[-1]} overlap", *all_keys)
-    for kind, ports in ranges.items():
-        if len(ports) < database.max_databases:
-            fail(
-                f"the range {ports.start}-{ports[-1]} has {len(ports)} ports, too few for max_databases {database.max_databases}",
-                f"database.port_range_{kind}_start",
-                f"database.port_range_{kind}_end",
-                "database.max_databases",
-            )
-    used = [("gateway.listen", settings.gateway.listen.port)]
-    used += [("gateway.internal_listen", settings.gateway.internal_listen.port)]
-    used += [("node.listen_addresses", int(address.rsplit("/", 1)[1])) for address in settings.node.listen_addresses]
-    for key, port in used:
-        for kind, ports in ranges.items():
-            if port in ports:
-                fail(
-                    f"port {port} lies in the databases' range {ports.start}-{ports[-1]}",
-                    key,
-                    f"database.port_range_{kind}_start",
-                    f"database.port_range_{kind}_end",
-                )
-    if len({port for _, port in used if port}) < len([port for _, port in used if port]):
-        fail("the node and its gateway would listen twice on one port", *(key for key, _ in used))
-
-
-def _check_tls(gateway: GatewaySettings, places: Mapping[str, Place], whole: Place, *, files: bool) -> None:
-    try:
-        tls_pair.check(gateway.tls_certificate, gateway.tls_key, files=files)
-    except PairUnfit as unfit:
-        key = f"gateway.tls_{unfit.of}"
-        raise SettingsError(places.get(key, whole), key, str(unfit)) from None
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from runtime import __version__
+from runtime.gateway.problems import TYPES, status_and_title
+from runtime.settings import GatewaySettings, fields_of
 from specs import shown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,3 +202,16 @@ def test_nothing_points_to_the_machine_it_was_written_on() -> None:
         text = path.read_text("utf-8")
         found += [f"{path.relative_to(ROOT)}: {word}" for word in forbidden if word in text]
     assert not found, found
+
+
+def test_each_problem_of_the_gateway_is_in_the_page_for_clients() -> None:
+    page = (ROOT / "specs/http.md").read_text("utf-8").partition("\n## Problems\n")[2]
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\d+) \| (.+) \|$", page, re.MULTILINE)
+    told = {kind: (int(status), title) for kind, status, title in rows}
+    assert told == {kind: status_and_title(kind) for kind in TYPES}
+
+
+def test_each_bound_of_the_gateway_is_in_the_page_for_clients() -> None:
+    page = (ROOT / "specs/http.md").read_text("utf-8").partition("\n## Bounds\n")[2].partition("\n## ")[0]
+    bounds = {name for name, *_ in fields_of(GatewaySettings) if name.startswith("max_") or name.endswith("_timeout")}
+    assert bounds - {"wake_timeout"} <= set(re.findall(r"`(\w+)`", page))

@@ -20,16 +20,31 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
+from runtime.gateway import bodies
 from runtime.gateway.auth import KeyRing, presented_key
 from runtime.gateway.calls import APPLICATION, CLIENTS, MEMBERS, MILLISECONDS, REQUEST_ID, Call, Caller
 from runtime.gateway.doors import Doors
-from runtime.gateway.endpoint import CALLER, LEFT, REQUEST, Endpoint, Headers, Receive, Scope, Send, respond
+from runtime.gateway.endpoint import (
+    CALLER,
+    LEFT,
+    REQUEST,
+    Bounds,
+    Endpoint,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    Told,
+    respond,
+)
 from runtime.gateway.endpoints import Endpoints
 from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.hops import HELLO
 from runtime.gateway.log import Log
+from runtime.gateway.openapi import Description
 from runtime.gateway.problems import RETRY_AFTER, Refusal
 from runtime.gateway.queries import Queries
+from runtime.gateway.transfers import Exports
 from runtime.gateway.waiting import Waiting
 
 _PROBLEM: Final = "application/problem+json"
@@ -42,18 +57,21 @@ Whose = Callable[[Scope], tuple[Caller, Router]]
 class Gateway:
     """The ASGI application of one worker."""
 
-    def __init__(self, config: WorkerConfig, doors: Doors, waiting: Waiting, queries: Queries, log: Log) -> None:
+    def __init__(
+        self, config: WorkerConfig, doors: Doors, waiting: Waiting, queries: Queries, exports: Exports, log: Log
+    ) -> None:
         self._keys = KeyRing(config.keys)
         self._doors = doors
         self._log = log
-        endpoints = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting")).table()
-        bounds = (config.query_timeout_s, config.body_bytes)
-        self._open = {
-            path: _router([Endpoint(path, ("GET",), "", run, *bounds)], "")
-            for path, run in (("/healthz", self._healthz), ("/readyz", self._readyz))
-        }
+        endpoints = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"), exports).table()
+        bounds = Bounds(config.query_timeout_s, config.body_bytes)
+        healthz = Endpoint("/healthz", ("GET",), "", self._healthz, bounds, gives=bodies.Health, problems=("stopping",))
+        readyz = Endpoint("/readyz", ("GET",), "", self._readyz, bounds, gives=bodies.Health, problems=("stopping",))
+        described = Description((*endpoints, healthz, readyz))
+        pages = [healthz, readyz, *described.pages(bounds)]
+        self._open = {page.path: _router([page], "") for page in pages}
         self._keyed = _router(endpoints, CLIENTS)
-        hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, *bounds), methods=["GET"])
+        hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, bounds), methods=["GET"])
         self._between = _router(endpoints, MEMBERS, hello)
         self._paths = {*self._open, *(below + each.path for each in endpoints for below in (CLIENTS, MEMBERS))}
 
@@ -76,26 +94,35 @@ class Gateway:
         path: str = scope["path"]
         app = problem = ""
         status = 200
+        told = Told(send)
         try:
             scope["app"], scope[REQUEST] = self, request_id
             caller, router = whose(scope)
             scope[CALLER] = caller
             app = caller.app
-            await router(scope, receive, send)
+            await router(scope, receive, told)
         except Refusal as refusal:
             status, problem = refusal.status, refusal.type
-            await _refuse(refusal, request_id, send)
+            await self._refuse(refusal, request_id, told)
         except HTTPException as error:  # Starlette's, of a path that is there but does not know the method
             allowed = (error.headers or {}).get("Allow", "")
             status, problem = 405, "method-not-allowed"
             refusal = Refusal("method-not-allowed", f"allowed: {allowed}", headers=(("allow", allowed),))
-            await _refuse(refusal, request_id, send)
+            await self._refuse(refusal, request_id, told)
         except Exception as error:  # noqa: BLE001  the last resort of a server: told in the log, not to the client
             status, problem = 500, "internal-error"
             self._log.failed(request_id, error)
-            await _refuse(Refusal("internal-error", f"quote request {request_id}"), request_id, send)
+            await self._refuse(Refusal("internal-error", f"quote request {request_id}"), request_id, told)
         known = path if path in self._paths else ""  # a client can write anything there, a key too
         self._log.access(request_id, scope["method"], known, app, status, clock() - began, problem)
+
+    async def _refuse(self, refusal: Refusal, request_id: str, told: Told) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in refusal.headers]
+        headers.append((b"x-request-id", request_id.encode()))
+        if refusal.type in RETRY_AFTER:
+            headers.append((b"retry-after", b"1"))
+        if not told.begun:  # else uvicorn ends the connection, so that half an answer is not taken for a whole one
+            await respond(told, refusal.status, _PROBLEM, refusal.document(request_id), headers)
 
     def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
         if (router := self._open.get(scope["path"])) is not None:
@@ -153,11 +180,3 @@ async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
 
 def _header(headers: Headers, wanted: bytes) -> bytes | None:
     return next((value for name, value in headers if name == wanted), None)
-
-
-async def _refuse(refusal: Refusal, request_id: str, send: Send) -> None:
-    headers = [(name.encode(), value.encode()) for name, value in refusal.headers]
-    headers.append((b"x-request-id", request_id.encode()))
-    if refusal.type in RETRY_AFTER:
-        headers.append((b"retry-after", b"1"))
-    await respond(send, refusal.status, _PROBLEM, refusal.document(request_id), headers)

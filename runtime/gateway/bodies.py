@@ -31,17 +31,33 @@ Format = Literal["items", "rows"]
 BigIntegers = Literal["number", "text"]
 
 
+Name = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "description": "A database: lower-case letters, digits, - and _, a letter or digit at both ends.",
+            "pattern": "^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$",
+            "examples": ["users"],
+        }
+    ),
+]
+"""Described here, checked by the rules of names."""
+Reading = Annotated[str, Meta(extra_json_schema={"minLength": 1, "examples": ["SELECT 1 AS x"]})]
+Writing = Annotated[str, Meta(extra_json_schema={"minLength": 1, "examples": ["CREATE TABLE IF NOT EXISTS t (x)"]})]
+Table = Annotated[str, Meta(min_length=1, extra_json_schema={"examples": ["t"]})]
+
+
 class Named(Struct, frozen=True, forbid_unknown_fields=True):
     """A database alone."""
 
-    database: str
+    database: Name
 
 
 class Query(Struct, frozen=True, forbid_unknown_fields=True):
     """A statement that reads."""
 
-    database: str
-    sql: str
+    database: Name
+    sql: Reading
     args: Arguments = None
     consistency: Consistency = "weak"
     max_stale: float | str | None = None
@@ -52,8 +68,8 @@ class Query(Struct, frozen=True, forbid_unknown_fields=True):
 class Exec(Struct, frozen=True, forbid_unknown_fields=True):
     """A statement that writes."""
 
-    database: str
-    sql: str
+    database: Name
+    sql: Writing
     args: Arguments = None
     format: Format = "items"
     big_integers: BigIntegers = "number"
@@ -62,15 +78,15 @@ class Exec(Struct, frozen=True, forbid_unknown_fields=True):
 class Statement(Struct, frozen=True, forbid_unknown_fields=True):
     """One of a transaction's."""
 
-    sql: str
+    sql: Writing
     args: Arguments = None
 
 
 class Transaction(Struct, frozen=True, forbid_unknown_fields=True):
     """Statements that happen together or not at all."""
 
-    database: str
-    queries: list[str | Statement]
+    database: Name
+    queries: Annotated[list[Writing | Statement], Meta(min_length=1)]
     format: Format = "items"
     big_integers: BigIntegers = "number"
 
@@ -78,15 +94,103 @@ class Transaction(Struct, frozen=True, forbid_unknown_fields=True):
 class CreateTable(Struct, frozen=True, forbid_unknown_fields=True):
     """``schema``: a CREATE TABLE statement."""
 
-    database: str
-    schema: str
+    database: Name
+    schema: Writing
 
 
 class DropTable(Struct, frozen=True, forbid_unknown_fields=True):
     """``table_name`` as it is, without quotes."""
 
-    database: str
-    table_name: str
+    database: Name
+    table_name: Table
+
+
+# Answers: these describe what other modules write.
+
+Value = None | bool | Integer | float | str | Blob
+
+
+class Rows(Struct, frozen=True, omit_defaults=True):
+    """Rows as objects (``items``), or as arrays (``rows``, with ``columns`` and their declared ``types``). ``age_s``: of an answer from a
+    sleeping copy."""
+
+    count: int
+    items: list[dict[str, Value]] | msgspec.UnsetType = msgspec.UNSET
+    columns: list[str] | msgspec.UnsetType = msgspec.UNSET
+    types: list[str] | msgspec.UnsetType = msgspec.UNSET
+    rows: list[list[Value]] | msgspec.UnsetType = msgspec.UNSET
+    age_s: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class Executed(Struct, frozen=True):
+    """What a write has done; with RETURNING also its rows. ``repeated``: its Idempotency-Key had been there already."""
+
+    rows_affected: int
+    last_insert_id: int
+    repeated: bool | msgspec.UnsetType = msgspec.UNSET
+    count: int | msgspec.UnsetType = msgspec.UNSET
+    items: list[dict[str, Value]] | msgspec.UnsetType = msgspec.UNSET
+    columns: list[str] | msgspec.UnsetType = msgspec.UNSET
+    types: list[str] | msgspec.UnsetType = msgspec.UNSET
+    rows: list[list[Value]] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Done(Struct, frozen=True):
+    """``results``: of each statement, as query and exec answer; empty for the reads of a repeat."""
+
+    success: bool
+    results: list[dict[str, Any]]
+    repeated: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Described(Struct, frozen=True):
+    """``sql``: the statement that makes it."""
+
+    name: str
+    columns: list[str]
+    sql: str
+
+
+class Schema(Struct, frozen=True):
+    """The tables of a database."""
+
+    tables: list[Described]
+
+
+class Affected(Struct, frozen=True):
+    """Of a change of the schema: 0. ``repeated``: its Idempotency-Key had been there already."""
+
+    rows_affected: int
+    repeated: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Databases(Struct, frozen=True):
+    """Those of the key's application."""
+
+    databases: list[str]
+
+
+class Success(Struct, frozen=True):
+    """It is done."""
+
+    success: bool
+
+
+class Health(Struct, frozen=True):
+    """This worker serves."""
+
+    status: str
+
+
+class Problem(Struct, frozen=True):
+    """RFC 9457. ``may_have_committed``: the request has failed, and its write may have happened all the same."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    may_have_committed: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 T = TypeVar("T")
@@ -103,8 +207,3 @@ def decode(body: bytes, kind: type[T]) -> T:
 @cache
 def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
     return msgspec.json.Decoder(kind)
-
-
-def plain(value: Any) -> Any:
-    """A default for encoders: a :class:`Blob` is written as it is read."""
-    return msgspec.to_builtins(value)

@@ -41,7 +41,7 @@ SCOPES: Final = ("read", "write", "admin")
 @frozen
 class Call:
     """One request. ``deadline``: loop time. ``timeout_s``: what it might take, for the text of a failure. ``endpoint``: its path below
-    :data:`CLIENTS`, with its query string. ``writes``: that it failed does not say that nothing has happened."""
+    :data:`CLIENTS`, of an import with its query string, which names the ``database``. ``writes``: that it failed does not say that nothing has happened."""
 
     caller: Caller
     request_id: str
@@ -52,6 +52,7 @@ class Call:
     writes: bool = False
     idempotency_key: str = ""
     content_type: str = JSON
+    database: str = ""
 
     @property
     def app(self) -> str:

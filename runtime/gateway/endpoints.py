@@ -8,73 +8,175 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
-from protocol.ids import DatabaseName, InvalidName
 from runtime.gateway import bodies, transactions, vetting
 from runtime.gateway.arguments import Bound, bind
 from runtime.gateway.calls import Call
-from runtime.gateway.endpoint import Endpoint
+from runtime.gateway.endpoint import Bounds, Endpoint, File
 from runtime.gateway.frames import WorkerConfig
-from runtime.gateway.problems import Refusal
+from runtime.gateway.idempotency import Key, Stored, digest_of
+from runtime.gateway.names import checked
+from runtime.gateway.problems import NODE, Refusal
 from runtime.gateway.queries import Elsewhere, Queries
 from runtime.gateway.schema import SchemaQuestion, drop_table
 from runtime.gateway.statements import Question, ReadOne, WriteOne
+from runtime.gateway.transactions import Atomic, Preflight, ReadAll, Undone
+from runtime.gateway.transfers import Exports, Imports
 from runtime.gateway.values import ITEMS, Form
 from runtime.gateway.vetting import Read, Refused, Write
 from runtime.gateway.waiting import Waiting
 
 _INLINE_CHARACTERS: Final = 8_192
 """A longer statement is vetted in a thread: the event loop would stand still for tens of milliseconds."""
+_SCHEMAS: Final = 5
+"""So often a transaction that reads and writes is prepared, when the schema changes in between."""
 _CREATE_TABLE: Final = re.compile(r"CREATE\s+(VIRTUAL\s+)?TABLE\b", re.IGNORECASE)
 
 
-@lru_cache(4096)
-def checked(app: str, name: str) -> str:
-    """The name, if it is a valid one (R3, F82). Raises :class:`Refusal`."""
-    try:
-        return DatabaseName(app, name).name
-    except InvalidName as error:
-        raise Refusal("invalid-name", str(error)) from None
+_DATABASE: Final = (
+    "bad-request",
+    "body-too-large",
+    "invalid-name",
+    "result-too-large",
+    "storage-failed",
+    "unavailable",
+    "busy",
+    "stopping",
+    "query-timeout",
+    *sorted(NODE),
+)
+"""What any call about a database can come to."""
+_SQL: Final = ("sql-error", "sql-refused", "sql-too-long", "sql-too-deep", "too-many-parameters")
+_ROWS: Final = ("too-many-rows", "value-not-exact")
 
 
 @frozen
 class Endpoints:
-    """All endpoints below ``/v1/database/`` that take and give JSON."""
+    """All endpoints below ``/v1/database/``."""
 
     config: WorkerConfig
     waiting: Waiting
     queries: Queries
     vetters: ThreadPoolExecutor
+    exports: Exports
 
     def table(self) -> tuple[Endpoint, ...]:
         """The most used first: routes are looked through in order."""
-        config, post = self.config, ("POST",)
-        common = (config.query_timeout_s, config.body_bytes)
-        both = ("GET", "POST")
+        config = self.config
+        json = Bounds(config.query_timeout_s, config.body_bytes)
+        several = Bounds(config.transaction_timeout_s, config.body_bytes)
+        out = Bounds(config.transfer_timeout_s, config.body_bytes, asyncio.Semaphore(config.transfers))
+        into = Bounds(config.transfer_timeout_s, config.import_bytes, asyncio.Semaphore(config.transfers))
+        write = (*_DATABASE, *_SQL, "may-have-committed")
+        key = "idempotency-key-reused"
+        definition = (*_DATABASE, *_SQL, "wrong-endpoint", "may-have-committed", key)
         return (
-            Endpoint("query", post, "read", self.query, *common, bodies.Query),
-            Endpoint("exec", post, "write", self.exec, *common, bodies.Exec, writes=True, keyed=True),
             Endpoint(
-                "transaction",
-                post,
+                "query",
+                ("POST",),
+                "read",
+                self.query,
+                json,
+                bodies.Query,
+                bodies.Rows,
+                problems=(*_DATABASE, *_SQL, *_ROWS, "wrong-endpoint"),
+            ),
+            Endpoint(
+                "exec",
+                ("POST",),
                 "write",
-                self.transaction,
-                config.transaction_timeout_s,
-                config.body_bytes,
-                bodies.Transaction,
+                self.exec,
+                json,
+                bodies.Exec,
+                bodies.Executed,
                 writes=True,
                 keyed=True,
+                problems=(*write, *_ROWS, "wrong-endpoint", key),
             ),
-            Endpoint("schema", both, "read", self.schema, *common, bodies.Named),
-            Endpoint("create-table", post, "write", self.create_table, *common, bodies.CreateTable, writes=True),
-            Endpoint("drop-table", post, "write", self.drop_table, *common, bodies.DropTable, writes=True),
-            Endpoint("list", ("GET",), "read", self.list, *common),
+            Endpoint(
+                "transaction",
+                ("POST",),
+                "write",
+                self.transaction,
+                several,
+                bodies.Transaction,
+                bodies.Done,
+                writes=True,
+                keyed=True,
+                problems=(*write, *_ROWS, "too-many-statements", key),
+            ),
+            Endpoint(
+                "schema",
+                ("GET", "POST"),
+                "read",
+                self.schema,
+                json,
+                bodies.Named,
+                bodies.Schema,
+                problems=(*_DATABASE, "value-not-exact"),
+            ),
+            Endpoint(
+                "create-table",
+                ("POST",),
+                "write",
+                self.create_table,
+                json,
+                bodies.CreateTable,
+                bodies.Affected,
+                writes=True,
+                keyed=True,
+                problems=definition,
+            ),
+            Endpoint(
+                "drop-table",
+                ("POST",),
+                "write",
+                self.drop_table,
+                json,
+                bodies.DropTable,
+                bodies.Affected,
+                writes=True,
+                keyed=True,
+                problems=definition,
+            ),
+            Endpoint(
+                "list",
+                ("GET",),
+                "read",
+                self.list,
+                json,
+                None,
+                bodies.Databases,
+                problems=("busy", "stopping", "query-timeout"),
+            ),
+            Endpoint(
+                "export", ("GET",), "read", self.exports.run, out, bodies.Named, file=File.OUT, problems=_DATABASE
+            ),
+            Endpoint(
+                "import",
+                ("POST",),
+                "admin",
+                Imports(self.queries, self.vetters).run,
+                into,
+                None,
+                bodies.Success,
+                writes=True,
+                file=File.IN,
+                problems=(
+                    *_DATABASE,
+                    "may-have-committed",
+                    "not-empty",
+                    "file-too-large",
+                    "invalid-file",
+                    "value-not-exact",
+                ),
+            ),
         )
 
     async def query(self, call: Call) -> bytes:
@@ -93,7 +195,9 @@ class Endpoints:
         if isinstance(verdict, Read):
             raise Refusal("wrong-endpoint", "this statement only reads: send it to /v1/database/query")
         statement = bind(verdict.sql, body.args, self.config.parameters)
-        return await self._write(call, name, WriteOne(statement, verdict, _form(body)))
+        if not call.idempotency_key:
+            return await self._write(call, name, WriteOne(statement, verdict, _form(body)))
+        return await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, _form(body)))
 
     async def transaction(self, call: Call) -> bytes:
         body = bodies.decode(call.body, bodies.Transaction)
@@ -110,13 +214,42 @@ class Endpoints:
                 statements.append(bind(verdicts[-1].sql, given.args, self.config.parameters))
             except Refusal as refusal:
                 raise Refusal(refusal.type, f"queries[{n}]: {refusal.detail}") from None
-        transactions.check_kinds(verdicts)
-        writes = [verdict for verdict in verdicts if isinstance(verdict, Write)]
-        if not writes:
-            return await self._read(call, name, transactions.ReadAll(tuple(statements), self.config.rows, _form(body)))
-        if len(writes) < len(verdicts):
-            raise Refusal("sql-refused", "a transaction either reads or writes")
-        return await self._write(call, name, transactions.WriteAll(tuple(statements), tuple(writes), _form(body)))
+        transactions.check(verdicts)
+        if not any(isinstance(verdict, Write) for verdict in verdicts):
+            call = evolve(call, writes=False)
+            return await self._read(call, name, ReadAll(tuple(statements), self.config.rows, _form(body)))
+        return await self._atomic(
+            call, name, Atomic(tuple(statements), tuple(verdicts), self.config.rows, _form(body)), whole=True
+        )
+
+    async def _atomic(self, call: Call, name: str, atomic: Atomic, *, whole: bool = False) -> bytes:
+        """``whole``: the answer is a transaction's, else that of its one statement."""
+        if call.idempotency_key:
+            digest = digest_of(call.endpoint, atomic.statements)
+            key = Key(call.idempotency_key, digest, int(time.time()), round(self.config.idempotency_ttl_s))
+            atomic = evolve(atomic, key=key)
+        for _ in range(_SCHEMAS):
+            if any(isinstance(verdict, Read) for verdict in atomic.verdicts):
+                schema = await self.queries.read(call, name, Preflight(atomic.statements))
+                if isinstance(schema, Elsewhere):
+                    return schema.body
+                atomic = evolve(atomic, schema=schema)
+            results = await self.queries.write(call, name, atomic)
+            if isinstance(results, Elsewhere):
+                return results.body
+            if isinstance(results, list):
+                return transactions.done(results) if whole else orjson.dumps(results[0])
+            if results is Undone.REPEATED:
+                return await self._repeated(call, name, atomic, whole)
+        raise Refusal("unavailable", "the database's schema changes all the time")
+
+    async def _repeated(self, call: Call, name: str, atomic: Atomic, whole: bool) -> bytes:
+        """The answer that the request with this key has had, without rows."""
+        assert atomic.key is not None
+        results = await self.queries.read(call, name, Stored(atomic.key, atomic.verdicts))
+        if isinstance(results, Elsewhere):
+            return results.body
+        return transactions.done(results, repeated=True) if whole else orjson.dumps(results[0] | {"repeated": True})
 
     async def schema(self, call: Call) -> bytes:
         name = checked(call.app, bodies.decode(call.body, bodies.Named).database)
@@ -135,8 +268,14 @@ class Endpoints:
         verdict = await self._vet(sql)
         if not isinstance(verdict, Write) or (otherwise and not _CREATE_TABLE.match(verdict.sql)):
             raise Refusal("wrong-endpoint", otherwise)
-        answer = await self._write(call, name, WriteOne(Bound(verdict.sql, []), verdict))
-        return orjson.dumps({"rows_affected": orjson.loads(answer)["rows_affected"]})
+        statement = Bound(verdict.sql, [])
+        if call.idempotency_key:
+            told = await self._atomic(call, name, Atomic((statement,), (verdict,), self.config.rows, ITEMS))
+        else:
+            told = await self._write(call, name, WriteOne(statement, verdict))
+        answer: dict[str, Any] = orjson.loads(told)
+        answer.pop("last_insert_id", None)
+        return orjson.dumps(answer)
 
     async def list(self, call: Call) -> bytes:
         names = await self.waiting.names(call.app, call.deadline)
@@ -153,13 +292,16 @@ class Endpoints:
     async def _vet(self, sql: str) -> Read | Write:
         """Raises :class:`Refusal`."""
         if len(sql) <= _INLINE_CHARACTERS:
-            verdict = vetting.vet(sql)
+            verdict = vetting.vet(sql, self.config.depth)
         else:
             if len(sql.encode()) > self.config.sql_bytes:
                 raise Refusal("sql-too-long", f"more than {self.config.sql_bytes} bytes")
-            verdict = await asyncio.get_running_loop().run_in_executor(self.vetters, vetting.vet, sql)
+            verdict = await asyncio.get_running_loop().run_in_executor(
+                self.vetters, vetting.vet, sql, self.config.depth
+            )
         if isinstance(verdict, Refused):
-            raise Refusal("sql-error" if verdict.syntax else "sql-refused", verdict.reason)
+            kind = "sql-too-deep" if verdict.deep else "sql-error" if verdict.syntax else "sql-refused"
+            raise Refusal(kind, verdict.reason)
         return verdict
 
 

@@ -55,7 +55,7 @@ class Forwarding:
             hop, response = await self._post(left, call)
             if response.status == 200:
                 return response.body
-            refusal = _refusal(response, hop, call.writes)
+            refusal = refusal_of(response, hop, writes=call.writes)
             entered = refusal.type not in _NOT_ENTERED
             if refusal.status >= 500 or not entered:
                 self.hops.avoid(hop)
@@ -94,7 +94,7 @@ class Forwarding:
             self.in_flight -= 1
 
 
-def _refusal(response: Response, hop: Hop, writes: bool) -> Refusal:
+def refusal_of(response: Response, hop: Hop, *, writes: bool) -> Refusal:
     """The member's problem document, as it is."""
     try:
         document: Any = orjson.loads(response.body)

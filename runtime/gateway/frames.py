@@ -65,10 +65,19 @@ class WorkerConfig:
     """Connections to one rqlited; more queries than these take turns."""
     body_bytes: int = 2 << 20
     sql_bytes: int = 256 << 10
+    depth: int = 1_000
+    """Levels of a statement; at most :data:`runtime.gateway.vetting.DEPTH`."""
     parameters: int = 32_766
     """SQLite's own bound (SQLITE_MAX_VARIABLE_NUMBER)."""
     statements: int = 1_000
     """Of one transaction."""
+    idempotency_ttl_s: float = 86400.0
+    """How long an idempotency key is kept, at least."""
+    transfer_timeout_s: float = 600.0
+    """Of an export or import."""
+    transfers: int = 4
+    """Exports and imports of one worker at one time, of each; beyond it, `busy`."""
+    import_bytes: int = 64 << 20
     rows: int = 100_000
     result_bytes: int = 32 << 20
     lease_s: float = 5.0

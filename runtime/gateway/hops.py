@@ -11,6 +11,7 @@ path, and the connections to the members' gateways. The laws kept here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ssl
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from attrs import define, field, frozen
 
 from runtime.gateway.frames import Hop, Routed
 from runtime.gateway.tls import fingerprint_of
-from runtime.gateway.upstream import Attempt, Broken, Connection, NotSent, Response, TooLarge, Upstream
+from runtime.gateway.upstream import Attempt, Broken, Connection, Incoming, NotSent, Response, TooLarge, Upstream
 
 ROUTE_S: Final = 5.0
 """How long the node's word is taken for it, before it is asked again."""
@@ -90,7 +91,7 @@ class Hops:
         """POST to the first of these gateways that can be connected to. Raises :class:`Unreached`, and of the one that was reached
         :class:`Broken` and :class:`TooLarge`. Cancelled, it ends the connection. ``headers`` is called for each try."""
         causes: list[str] = []
-        for hop in sorted(hops, key=lambda hop: self._avoided.get(hop, 0.0) > self.clock()):
+        for hop in self.best_first(hops):
             try:
                 response = await self._pool(hop).post(
                     f"https://{hop.gateway}", target, body, max_bytes, attempt, headers(), content_type
@@ -104,6 +105,15 @@ class Hops:
             else:
                 return hop, response
         raise Unreached("; ".join(causes))
+
+    def stream(
+        self, hop: Hop, target: str, headers: str, body: bytes
+    ) -> contextlib.AbstractAsyncContextManager[Incoming]:
+        """POST to this gateway, and its answer as it comes. Raises :class:`NotSent`, :class:`Broken`."""
+        return self._pool(hop).stream(f"https://{hop.gateway}", target, body, headers)
+
+    def best_first(self, hops: Iterable[Hop]) -> list[Hop]:
+        return sorted(hops, key=lambda hop: self._avoided.get(hop, 0.0) > self.clock())
 
     def avoid(self, hop: Hop) -> None:
         """Try it last for some seconds."""

@@ -26,9 +26,14 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "not-found": (404, "There is no such resource"),
     "method-not-allowed": (405, "The resource does not know this method"),
     "request-timeout": (408, "The request took too long to arrive"),
+    "not-empty": (409, "The database has tables already"),
     "body-too-large": (413, "The request is too large"),
     "sql-too-long": (413, "The statement is too long"),
+    "sql-too-deep": (422, "The statement is nested too deeply"),
     "too-many-parameters": (422, "The statement has too many parameters"),
+    "file-too-large": (413, "The file is too large"),
+    "invalid-file": (422, "The file is no database that could be taken in"),
+    "idempotency-key-reused": (422, "The idempotency key belongs to another request"),
     "too-many-statements": (422, "The transaction has too many statements"),
     "too-many-rows": (422, "The result has too many rows"),
     "result-too-large": (422, "The result is too large"),
@@ -55,9 +60,27 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "wake-timeout": (504, "The database did not open in time"),
 }
 
+NODE: Final = frozenset(
+    {
+        "insufficient-nodes",
+        "not-a-member",
+        "members-unheard",
+        "max-databases",
+        "no-ports",
+        "instance-failed",
+        "create-timeout",
+        "wake-timeout",
+    }
+)
+"""What a node can say of a database that is to be opened."""
 TYPES: Final = frozenset(_TABLE)
 RETRY_AFTER: Final = frozenset({"unavailable", "busy", "stopping"})
 """Types whose cause passes by itself within a second or so."""
+
+
+def status_and_title(kind: str) -> tuple[int, str]:
+    """Of a type; an unknown one (of a newer node) counts as unavailable."""
+    return _TABLE.get(kind, _TABLE["unavailable"])
 
 
 @frozen
@@ -71,12 +94,12 @@ class Refusal(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status of the type; an unknown one (of a newer node) counts as unavailable."""
-        return _TABLE.get(self.type, _TABLE["unavailable"])[0]
+        """The HTTP status of the type."""
+        return status_and_title(self.type)[0]
 
     def document(self, request_id: str) -> bytes:
         """The ``application/problem+json`` body."""
-        status, title = _TABLE.get(self.type, _TABLE["unavailable"])
+        status, title = status_and_title(self.type)
         members: dict[str, Any] = {
             "type": PREFIX + self.type,
             "title": title,

@@ -17,7 +17,7 @@ from attrs import define, evolve, frozen
 from runtime.gateway.calls import Call
 from runtime.gateway.doors import Doors, Passage
 from runtime.gateway.forwarding import Forwarding, NotEntered
-from runtime.gateway.frames import WorkerConfig
+from runtime.gateway.frames import Hop, WorkerConfig
 from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
 from runtime.gateway.statements import Question
@@ -126,7 +126,9 @@ class Queries:
             attempt = Attempt()
             target = question.target(call.deadline - clock())
             # A task of its own: when the deadline ends this request, the write goes on in rqlited and must stay counted.
-            task = asyncio.get_running_loop().create_task(self._post_write(passage, target, body, attempt))
+            task = asyncio.get_running_loop().create_task(
+                self._post_write(passage, target, body, attempt, call.content_type)
+            )
             self._unfinished.add(task)
             task.add_done_callback(self._finished)
             await asyncio.wait((task,), timeout=call.deadline - clock())
@@ -152,9 +154,13 @@ class Queries:
             except TooLarge:
                 raise Refusal("result-too-large", "the rows returned are too large", True) from None
 
-    async def _post_write(self, passage: Passage, target: str, body: bytes, attempt: Attempt) -> Response:
+    async def _post_write(
+        self, passage: Passage, target: str, body: bytes, attempt: Attempt, content_type: str
+    ) -> Response:
         try:
-            return await self._upstream.post(passage.url, target, body, self._config.result_bytes, attempt)
+            return await self._upstream.post(
+                passage.url, target, body, self._config.result_bytes, attempt, content_type=content_type
+            )
         finally:
             self._doors.leave(passage)
 
@@ -167,12 +173,7 @@ class Queries:
         """A passage; or the whole answer, where another node serves the database."""
         asked_again = False
         while True:
-            in_flight = self._doors.in_flight + self._forwarding.in_flight
-            if in_flight >= self._config.in_flight:
-                raise Refusal("busy", f"{in_flight} queries are in flight")
-            way = await self._waiting.way(
-                call.app, name, call.deadline, forwarded=call.caller.forwarded, refused=tries.refused
-            )
+            way = await self.way(call, name, tries.refused)
             if isinstance(way, Passage):
                 return way
             try:
@@ -188,6 +189,13 @@ class Queries:
                 if refusal.status >= 500:  # not the statement's fault: look for a better member next time
                     self._routes.drop(call.app, name)
                 raise
+
+    async def way(self, call: Call, name: str, refused: int) -> Passage | tuple[Hop, ...]:
+        """A passage, or where others serve the database. ``refused``: how many ways led nowhere."""
+        in_flight = self._doors.in_flight + self._forwarding.in_flight
+        if in_flight >= self._config.in_flight:
+            raise Refusal("busy", f"{in_flight} queries are in flight")
+        return await self._waiting.way(call.app, name, call.deadline, forwarded=call.caller.forwarded, refused=refused)
 
     def _patience(self, call: Call) -> float:
         """Seconds for which rqlited may say that it cannot answer, some of the query's own left for the last word."""

@@ -27,7 +27,13 @@ _NOT_APPLIED: Final = (
 )
 """Refusals that rqlited makes before it hands a statement to Raft; the last two are of a follower, which could not connect to its leader, or not
 write the statement to the end (one that broke off while *reading* may have been heard). *Leadership lost* comes after, and is not one."""
-_TIMED_OUT: Final = ("query timeout", "context deadline exceeded", "interrupted")
+_TIMED_OUT: Final = (
+    "query timeout",
+    "context deadline exceeded",
+    "interrupted",
+    "transaction has already been committed or rolled back",
+)
+"""The last one is of several reads in a transaction."""
 _STORAGE: Final = ("disk i/o error", "database disk image is malformed", "database or disk is full")
 
 
@@ -68,6 +74,8 @@ def failure(text: str, *, write: bool) -> Refusal:
     if "unsupported value" in text:
         detail = "the result holds an infinite number, which JSON does not have"
         return Refusal("value-not-exact", detail, may_have_committed=write)
+    if not write and any(known in text.lower() for known in _TIMED_OUT):
+        return Refusal("query-timeout", "the query was ended by its timeout")
     applied = write and not any(known in text.lower() for known in _NOT_APPLIED)
     if applied:
         return Refusal("may-have-committed", f"rqlited: {text[:200]}", may_have_committed=True)

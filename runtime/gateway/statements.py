@@ -95,22 +95,25 @@ class WriteOne:
         return orjson.dumps(counts_of(result_of(response, write=True), self.verdict, self.form))
 
 
-def check_rows(result: dict[str, Any], most: int) -> None:
-    """Raises :class:`Refusal`."""
+def check_rows(result: dict[str, Any], most: int, *, write: bool = False) -> None:
+    """Raises :class:`Refusal`. ``write``: something was written all the same."""
     rows = len(result.get("values") or ())
     if rows > most:
-        raise Refusal("too-many-rows", f"{rows} rows; at most {most} are returned: use LIMIT")
+        raise Refusal("too-many-rows", f"{rows} rows; at most {most} are returned: use LIMIT", write)
 
 
 def counts_of(result: dict[str, Any], verdict: Write, form: Form) -> dict[str, Any]:
     """The members of an exec's answer, ``{rows_affected, last_insert_id}``; with RETURNING also its rows.
 
     The last insert id is of an INSERT that inserted, else 0; a change of the schema affects 0 rows. With RETURNING rqlited tells no
-    counts: the rows returned are those affected, and the id is 0 (return it). Where its own parser, which it needs to know a RETURNING, fails
-    on the statement, it is the other way round."""
-    if verdict.returning and "columns" in result:
+    counts: the rows returned are those affected, and the id is 0 (return it). Raises :class:`Refusal` where rqlited's own parser, which it needs to
+    know a RETURNING, fails on the statement: it is carried out, but without rows, and with the counts of an earlier one."""
+    if verdict.returning:
+        if "columns" not in result:
+            detail = "the statement was carried out, but rqlite does not understand its RETURNING: leave that out"
+            raise Refusal("value-not-exact", detail, may_have_committed=True)
         affected = len(result.get("values") or ())
-        return {"rows_affected": affected, "last_insert_id": 0} | written(result, form)
+        return {"rows_affected": affected, "last_insert_id": 0} | written(result, form, write=True)
     affected = 0 if verdict.definition else result.get("rows_affected", 0)
     inserted = result.get("last_insert_id", 0) if verdict.insert and affected else 0
     return {"rows_affected": affected, "last_insert_id": inserted}

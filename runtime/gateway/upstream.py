@@ -11,8 +11,10 @@ status, and a body by length or in chunks); llhttp, by way of httptools, parses 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, cast
 
 import httptools
@@ -49,14 +51,69 @@ class Attempt:
     sent: bool = False
 
 
+_AHEAD: Final = 1 << 20
+"""Bytes of a streamed body that may wait to be read."""
+
+
+class Incoming:
+    """An answer whose body is read as it comes, no faster than it is asked for. Iterate once; raises :class:`Broken` where it breaks off."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """The status."""
+        self.complete = False
+        self._transport = transport
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._paused = False
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        self._news.set()
+        if self._size > _AHEAD and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def end(self, error: Exception | None) -> None:
+        """Nothing more comes; None: it is whole."""
+        self.complete, self._error = error is None, error
+        self._news.set()
+        if error is not None and not self.begun.done():
+            self.begun.set_exception(error)
+
+    def __aiter__(self) -> Incoming:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._chunks:
+            if self._error is not None:
+                raise self._error
+            if self.complete:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        data = self._chunks.popleft()
+        self._size -= len(data)
+        if self._paused and self._size <= _AHEAD // 2:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        return data
+
+
 class Connection(asyncio.Protocol):
-    """One connection to ``whom``. ``answer`` is the future of the request that is on it, or None between requests."""
+    """One connection to ``whom``. ``answer`` is the future of the request that is on it, or None between requests; ``incoming`` is the
+    answer, where it is streamed."""
 
     def __init__(self, whom: str) -> None:
         self.whom = whom
         self.idle_since = 0.0
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[Response] | None = None
+        self.incoming: Incoming | None = None
         self.max_bytes = 0
         self._parser: Any = None
         self._parts: list[bytes] = []
@@ -65,7 +122,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        return self._keep and self.answer is None and self.transport is not None and not self.transport.is_closing()
+        free = self.answer is None and self.incoming is None
+        return self._keep and free and self.transport is not None and not self.transport.is_closing()
 
     def send(self, request: bytes, max_bytes: int) -> asyncio.Future[Response]:
         assert self.transport is not None
@@ -75,6 +133,15 @@ class Connection(asyncio.Protocol):
         answer = self.answer = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         return answer
+
+    def stream(self, request: bytes) -> Incoming:
+        """Send a request whose answer is read as it comes."""
+        assert self.reusable
+        assert self.transport is not None
+        self._parser = httptools.HttpResponseParser(self)
+        incoming = self.incoming = Incoming(self.transport)
+        self.transport.write(request)
+        return incoming
 
     def abort(self) -> None:
         """End the connection: what is still on its way on it is for nobody."""
@@ -86,7 +153,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        if self.answer is None:  # nobody says anything unasked
+        if self.answer is None and self.incoming is None:  # nobody says anything unasked
             self.abort()
             return
         try:
@@ -100,11 +167,23 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls.
 
+    def on_headers_complete(self) -> None:
+        if self.incoming is not None:
+            self.incoming.begun.set_result(self._parser.get_status_code())
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-length" and value.isdigit() and int(value) > self.max_bytes:
+        if (
+            self.answer is not None
+            and name.lower() == b"content-length"
+            and value.isdigit()
+            and int(value) > self.max_bytes
+        ):
             self._fail(TooLarge())
 
     def on_body(self, data: bytes) -> None:
+        if self.incoming is not None:
+            self.incoming.feed(data)
+            return
         if self.answer is None:  # given up: the rest of this read is for nobody
             return
         self._size += len(data)
@@ -115,15 +194,21 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         answer, self.answer = self.answer, None
+        incoming, self.incoming = self.incoming, None
         self._keep = self._keep and self._parser.should_keep_alive()
+        if incoming is not None:
+            incoming.end(None)
         if answer is not None and not answer.done():
             answer.set_result(Response(self._parser.get_status_code(), b"".join(self._parts)))
         self._parts = []
 
     def _fail(self, error: Exception) -> None:
         answer, self.answer = self.answer, None
+        incoming, self.incoming = self.incoming, None
         self._parts = []
         self.abort()
+        if incoming is not None:
+            incoming.end(error)
         if answer is not None and not answer.done():
             answer.set_exception(error)
 
@@ -196,12 +281,35 @@ class Upstream:
             except asyncio.CancelledError:
                 connection.abort()
                 raise
-            if connection.reusable and self._pools.get(url) is pool:
-                connection.idle_since = asyncio.get_running_loop().time()
-                pool.idle.append(connection)
-            else:
-                connection.abort()
+            self._give_back(url, pool, connection)
             return response
+
+    @contextlib.asynccontextmanager
+    async def stream(self, url: str, target: str, body: bytes | None, headers: str = "") -> AsyncGenerator[Incoming]:
+        """The answer to a GET (``body`` None), or a POST of JSON, once its status is known. Raises :class:`NotSent`, :class:`Broken`. What
+        is not read to its end ends the connection."""
+        pool = self._pools.get(url) or self._pool(url)
+        async with pool.turns:
+            connection = await self._connection(pool)
+            head = f"{'GET' if body is None else 'POST'} {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\n"
+            if body is not None:
+                head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            incoming = connection.stream(f"{head}{headers}\r\n".encode("ascii") + (body or b""))
+            try:
+                await incoming.begun
+                yield incoming
+            finally:
+                if incoming.complete:
+                    self._give_back(url, pool, connection)
+                else:
+                    connection.abort()
+
+    def _give_back(self, url: str, pool: _Pool, connection: Connection) -> None:
+        if connection.reusable and self._pools.get(url) is pool:
+            connection.idle_since = asyncio.get_running_loop().time()
+            pool.idle.append(connection)
+        else:
+            connection.abort()
 
     def retire(self, url: str) -> None:
         """Close the idle connections to a server that nothing leads to any more; busy ones close when they are done."""

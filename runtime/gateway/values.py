@@ -41,8 +41,9 @@ def exact(body: bytes) -> bool:
     return b"\\ufffd" not in body or not _LOST.search(body)
 
 
-def written(result: dict[str, Any], form: Form) -> dict[str, Any]:
-    """The members of an answer that hold the rows of one result of rqlited's. Raises :class:`Refusal`."""
+def written(result: dict[str, Any], form: Form, *, write: bool = False) -> dict[str, Any]:
+    """The members of an answer that hold the rows of one result of rqlited's. ``write``: something was written all the same when this
+    raises :class:`Refusal`."""
     columns: list[str] = result.get("columns") or []
     types: list[str] = result.get("types") or []
     rows: list[list[Any]] = result.get("values") or []
@@ -53,8 +54,9 @@ def written(result: dict[str, Any], form: Form) -> dict[str, Any]:
         for row in rows:
             row[:] = [str(v) if type(v) is int and not -_EXACT <= v <= _EXACT else v for v in row]
     for n, declared in enumerate(types):
-        if declared in _TIMES:
-            _check_times(columns[n], (row[n] for row in rows))
+        if declared in _TIMES and _NO_TIME in (row[n] for row in rows):
+            detail = f"column {columns[n]!r} is declared as a time and holds a text that is none: CAST it AS TEXT"
+            raise Refusal("value-not-exact", detail, may_have_committed=write)
     if form.rows:
         return {"columns": columns, "types": types, "rows": rows, "count": len(rows)}
     names = distinct(columns)
@@ -63,14 +65,6 @@ def written(result: dict[str, Any], form: Form) -> dict[str, Any]:
 
 def _blob(octets: Any) -> dict[str, str]:
     return {"base64": b64encode(bytes(octets)).decode()}
-
-
-def _check_times(column: str, values: Any) -> None:
-    if _NO_TIME in values:
-        raise Refusal(
-            "value-not-exact",
-            f"the column {column!r} is declared as a time and holds a text that is none: use CAST({column} AS TEXT)",
-        )
 
 
 def distinct(columns: list[str]) -> list[str]:

@@ -54,6 +54,7 @@ from runtime.gateway.log import Log
 from runtime.gateway.member_port import App, MemberConnection, MemberPort
 from runtime.gateway.queries import Queries
 from runtime.gateway.server import Server
+from runtime.gateway.transfers import Exports
 from runtime.gateway.upstream import Upstream
 from runtime.gateway.waiting import Waiting
 
@@ -128,8 +129,10 @@ class Worker:
         self._upstream = Upstream(config.connections)
         context = tls.client(config.identity, config.authority) if config.identity else None
         self._hops = hops = Hops(context, config.connections, time.monotonic)
-        queries = Queries(config, doors, self._waiting, self._upstream, routes, Forwarding(config, hops))
-        gateway = Gateway(config, doors, self._waiting, queries, self._log)
+        forwarding = Forwarding(config, hops)
+        queries = Queries(config, doors, self._waiting, self._upstream, routes, forwarding)
+        exports = Exports(config, doors, queries, self._upstream, forwarding)
+        gateway = Gateway(config, doors, self._waiting, queries, exports, self._log)
         if config.certificate and self._public is None:
             self._public = tls_pair.context(tls_pair.Pair(config.certificate, config.key))
         serving = asyncio.Event()

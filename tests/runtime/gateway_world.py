@@ -4,12 +4,14 @@ engine: it opens doors when it is asked, as a node does, and remembers every fra
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -19,7 +21,9 @@ from attrs import define, evolve, field
 
 from runtime.gateway.auth import new_key
 from runtime.gateway.bind import bound, reached_at
+from runtime.gateway.calls import CLIENTS
 from runtime.gateway.certificates import Certificate
+from runtime.gateway.endpoints import Endpoints
 from runtime.gateway.frames import (
     Ask,
     DoorAck,
@@ -31,6 +35,7 @@ from runtime.gateway.frames import (
     WorkerJoined,
 )
 from runtime.gateway.host import GatewayHost
+from runtime.gateway.openapi import KEYED
 from runtime.gateway.public_tls import PublicTls
 from runtime.rqlited_binary import find_binary
 from runtime.spawned import children
@@ -247,4 +252,15 @@ def kind_of(answer: httpx.Response) -> str:
     assert document["detail"]
     assert document["request_id"] == answer.headers["x-request-id"]
     assert "Traceback" not in answer.text
-    return document["type"].removeprefix("urn:torpor:problem:")
+    kind: str = document["type"].removeprefix("urn:torpor:problem:")
+    described = _described().get((answer.request.method, answer.request.url.path))
+    assert described is None or kind in described, f"{kind} is not in the OpenAPI document"
+    return kind
+
+
+@functools.cache
+def _described() -> dict[tuple[str, str], tuple[str, ...]]:
+    """Method and path → what the OpenAPI document says that it can come to, beside what any endpoint can."""
+    nothing: Any = SimpleNamespace(run=None)
+    table = Endpoints(WorkerConfig({}), nothing, nothing, nothing, nothing).table()
+    return {(m, CLIENTS + e.path): (*e.problems, *KEYED) for e in table for m in e.methods}

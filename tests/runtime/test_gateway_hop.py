@@ -370,6 +370,37 @@ async def test_F86_a_write_whose_member_dies_may_have_committed_and_is_sent_nowh
         assert two.asks()[0] == 2, "the route was dropped with the connection"
 
 
+async def test_F86_with_an_idempotency_key_such_a_write_is_sent_again_and_has_one_effect(
+    rqlited: Rqlited, certificates: list[Certificate]
+) -> None:
+    async with (
+        pair(certificates, rqlited.url) as two,
+        gateway({USERS: rqlited.url}, certificate=certificates[2]) as third,
+        two.outside.client() as client,
+    ):
+        third.host.believe(None, (certificates[0].fingerprint,))
+        two.outside.keeper.hops[USERS] = [(two.member.hop, third.hop)]
+        await slow_write_tables(rqlited)
+        executions = await counted(rqlited)
+        answers: list[httpx.Response] = []
+        slow = {"database": "users", "sql": "INSERT INTO big SELECT a.n FROM small a, small b"}
+
+        async def write() -> None:
+            headers = {"Idempotency-Key": "once"}
+            answers.append(await client.post("/v1/database/exec", json=slow, headers=headers))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await in_flight(two.member)
+            await counted(rqlited, executions)
+            await kill_workers(two.member, third, two.outside)
+        told = answers[0].json()
+        assert told["repeated"] is True, "the first one had been taken in"
+        found = await post(client, "query", sql="SELECT count(*) AS n FROM big")
+        assert found.json()["items"] == [{"n": told["rows_affected"]}]
+        assert len(third.keeper.of(Ask)) == 1
+
+
 async def test_F50_a_read_whose_member_dies_is_answered_by_the_next_one(
     rqlited: Rqlited, certificates: list[Certificate]
 ) -> None:

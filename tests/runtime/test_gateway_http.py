@@ -175,7 +175,7 @@ async def test_F85_bodies_statements_arguments_rows_and_results_are_bounded(tmp_
             assert kind_of(await post(client, "query", sql=numbers.format(100_000))) == "result-too-large"
             assert kind_of(await post(client, "query", sql="SELECT hex(zeroblob(30000)) AS x")) == "result-too-large"
             vetted = await post(client, "query", sql=f"SELECT {'1 + ' * 4_500}1")
-            assert kind_of(vetted) == "sql-refused", "nested too deeply, and vetted beside the event loop"
+            assert kind_of(vetted) == "sql-too-deep", "nested too deeply, and vetted beside the event loop"
             assert (await post(client, "query", sql="SELECT 1 AS x")).json()["items"] == [{"x": 1}]
             assert world.keeper.frames
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from attrs import evolve
 
-from tests.runtime.gateway_world import World, gateway, kind_of, post, rqliteds
+from runtime.gateway.arguments import Bound
+from runtime.gateway.idempotency import Key
+from runtime.gateway.transactions import Atomic, Preflight, Undone
+from runtime.gateway.upstream import Response
+from runtime.gateway.values import ITEMS
+from runtime.gateway.vetting import Read, Write
+from tests.runtime.gateway_world import ENDLESS, World, gateway, kind_of, post, rqliteds
 
 pytestmark = pytest.mark.real
 
@@ -26,8 +35,8 @@ async def served(tmp_path: Path) -> AsyncIterator[World]:
             yield world
 
 
-async def count(client: object) -> int:
-    return (await post(client, "query", sql="SELECT count(*) AS n FROM t")).json()["items"][0]["n"]  # type: ignore[arg-type]
+async def count(client: httpx.AsyncClient) -> int:
+    return (await post(client, "query", sql="SELECT count(*) AS n FROM t")).json()["items"][0]["n"]
 
 
 async def test_R32_a_transaction_is_all_of_it(served: World) -> None:
@@ -55,6 +64,76 @@ async def test_R32_a_transaction_is_all_of_it(served: World) -> None:
             client, "transaction", queries=["SELECT v FROM t WHERE id = 2", "SELECT b FROM t WHERE id = 3"]
         )
         assert [r["items"] for r in read.json()["results"]] == [[{"v": 5}], [{"b": {"base64": "AAH/"}}]]
+
+
+async def test_R32_a_transaction_may_read_what_it_writes(served: World) -> None:
+    async with served.client() as client:
+        done = await post(
+            client,
+            "transaction",
+            queries=[
+                "SELECT count(*) AS n FROM t",
+                {"sql": "INSERT INTO t(v, b) VALUES (:v, :b)", "args": {"v": 1, "b": {"base64": "AP8="}}},
+                {"sql": "SELECT v, b FROM t WHERE v = ?", "args": [1]},
+                "VALUES (1)",
+            ],
+        )
+        assert done.json()["results"] == [
+            {"items": [{"n": 0}], "count": 1},
+            {"rows_affected": 1, "last_insert_id": 1},
+            {"items": [{"v": 1, "b": {"base64": "AP8="}}], "count": 1},
+            {"items": [{"column1": 1}], "count": 1},
+        ]
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "detail"),
+    [
+        ("SELECT * FROM nope", "sql-error", "queries[2]: no such table"),
+        ("INSERT INTO nope VALUES (1)", "sql-error", "queries[2]: no such table"),
+        ("INSERT INTO t(u) VALUES (1)", "sql-error", "queries[2]: UNIQUE"),
+        ("SELECT abs(-9223372036854775808)", "sql-error", "queries[2]: integer overflow"),
+        ({"sql": "SELECT ?", "args": []}, "sql-error", "queries[2]: not enough args"),
+        ({"sql": "DELETE FROM t WHERE id = ?", "args": []}, "sql-error", "queries[2]: not enough args"),
+        ("CREATE TABLE x (y)", "sql-refused", "queries[2]: the schema"),
+        ("PRAGMA table_info(t)", "sql-refused", "queries[2]: in a transaction"),
+        (f"{ENDLESS}", "sql-refused", "queries[2]: in a transaction"),
+    ],
+)
+async def test_R32_what_reads_and_writes_happens_whole_or_not_at_all(
+    served: World, last: object, kind: str, detail: str
+) -> None:
+    """rqlited itself goes on after a statement that it could not prepare, and commits the rest."""
+    async with served.client() as client:
+        await post(client, "exec", sql="INSERT INTO t(u) VALUES (1)")
+        queries = ["INSERT INTO t(u) VALUES (2)", "SELECT 1", last, "INSERT INTO t(u) VALUES (3)"]
+        refused = await post(client, "transaction", queries=queries)
+        assert kind_of(refused) == kind
+        assert detail in refused.json()["detail"]
+        assert await count(client) == 1
+
+
+async def test_R32_a_schema_that_changes_under_a_transaction_undoes_it(tmp_path: Path) -> None:
+    """Between the preflight and the transaction: as if the preflight had been for another schema."""
+    with rqliteds(tmp_path, "one") as running:
+        await running["one"].ready()
+        async with httpx.AsyncClient(base_url=running["one"].url) as rqlited:
+            made = await rqlited.post("/db/execute", json=["CREATE TABLE t (v)", "CREATE TABLE _torpor_x (v)"])
+            assert "error" not in made.text
+            statements = (Bound("INSERT INTO t VALUES (?)", [1]), Bound("SELECT v FROM t", []))
+            verdicts = (Write("", insert=True), Read("", ends=True))
+
+            async def ask(question: Any) -> Any:
+                got = await rqlited.post(question.target(5.0), content=question.body)
+                return question.answer(Response(got.status_code, got.content))
+
+            schema = await ask(Preflight(statements))
+            assert schema == "CREATE TABLE t (v)"
+            for key in (None, Key("k", "digest", 0, 60)):
+                other = Atomic(statements, verdicts, 10, ITEMS, key, f"{schema} ")
+                assert await ask(other) is Undone.MOVED
+            assert [r.get("count") for r in await ask(evolve(other, schema=schema))] == [None, 1]
+            assert await ask(other) is Undone.REPEATED, "it has happened, whatever the schema is by now"
 
 
 @pytest.mark.parametrize(
@@ -158,6 +237,8 @@ async def test_R31_what_cannot_be_told_exactly_is_refused(served: World) -> None
         await post(client, "create-table", schema="CREATE TABLE times (at DATETIME)")
         await post(client, "exec", sql="INSERT INTO times VALUES ('2020-01-01'), ('tomorrow')")
         assert kind_of(await post(client, "query", sql="SELECT at FROM times")) == "value-not-exact"
+        again = await post(client, "exec", sql="UPDATE times SET at = at RETURNING at")
+        assert (kind_of(again), again.json()["may_have_committed"]) == ("value-not-exact", True)
         cast = await post(client, "query", sql="SELECT CAST(at AS TEXT) AS at FROM times")
         assert cast.json()["items"] == [{"at": "2020-01-01"}, {"at": "tomorrow"}]
 
@@ -167,3 +248,14 @@ async def test_consistency_is_the_caller_s_choice(served: World) -> None:
         for level in ("weak", "strong", "none"):
             assert (await post(client, "query", sql="SELECT 1 AS x", consistency=level)).json()["items"] == [{"x": 1}]
         assert kind_of(await post(client, "query", sql="SELECT 1", consistency="linear")) == "bad-request"
+
+
+async def test_R37_a_transaction_has_a_time_of_its_own(tmp_path: Path) -> None:
+    with rqliteds(tmp_path, "one") as running:
+        await running["one"].ready()
+        users = {("one", "users"): running["one"].url}
+        async with gateway(users, transaction_timeout_s=1.0) as world, world.client() as client:
+            late = await post(client, "transaction", queries=["SELECT 1", ENDLESS])
+            assert (kind_of(late), late.status_code) == ("query-timeout", 504)
+            assert "may_have_committed" not in late.json()
+            await world.keeper.drained(world.keeper.door("one", "users", is_open=False))

@@ -3,6 +3,7 @@ was measured to say (``specs/rqlite.md``). In rqlited's place is a server that s
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -83,6 +84,32 @@ async def test_F86_a_write_that_a_leader_may_have_had_is_not_sent_again(said: Sa
         answer = await post(client, "exec", sql="INSERT INTO t VALUES (1)")
         assert (kind_of(answer), answer.json()["may_have_committed"]) == ("may-have-committed", True)
         assert rqlited.heard == ["/db/execute"]
+
+
+@pytest.mark.parametrize("said", [RESET, LOST])
+async def test_F86_with_an_idempotency_key_it_is(said: Said) -> None:
+    """The key's row is the fourth of six statements, the client's the fifth."""
+    keyed = [{}, {}, {}, {"rows_affected": 1}, {"rows_affected": 1, "last_insert_id": 7}, {"rows_affected": 1}]
+    done = (200, json.dumps({"results": keyed}))
+    insert = {"database": "users", "sql": "INSERT INTO t VALUES (1)"}
+    once = {"Idempotency-Key": "once"}
+    async with (
+        saying(said, done) as rqlited,
+        gateway({("one", "users"): rqlited.url}) as world,
+        world.client() as client,
+    ):
+        answer = await client.post("/v1/database/exec", json=insert, headers=once)
+        assert answer.json() == {"rows_affected": 1, "last_insert_id": 7}
+        assert rqlited.heard == ["/db/execute"] * 2
+    failed = (200, json.dumps({"results": [{}, {}, {}, {}, {"error": "no such table: t"}]}))
+    async with (
+        saying(said, failed) as rqlited,
+        gateway({("one", "users"): rqlited.url}) as world,
+        world.client() as client,
+    ):
+        refused = await client.post("/v1/database/exec", json=insert, headers=once)
+        assert kind_of(refused) == "sql-error"
+        assert refused.json()["may_have_committed"] is True, "the first try may be carried out yet"
 
 
 @pytest.mark.parametrize(("endpoint", "sql"), [("query", "SELECT 1"), ("exec", "INSERT INTO t VALUES (1)")])
