@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import structlog
 import trio
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 
 from protocol import codec
 from protocol.chart import TABLE, Chart
@@ -39,7 +39,9 @@ from runtime.recorder import Recorder
 from runtime.rqlited import Supervisor
 from runtime.rqlited_binary import Binary
 from runtime.rqlited_confined import Walls
+from runtime.rqlited_stuck import StuckWatch
 from runtime.settings import Settings
+from runtime.settings_sections import GatewaySettings
 from runtime.store import Store
 from runtime.transport.addresses import PeerAddress, advertised, advertised_host
 from runtime.transport.book import FILE, AddressBook
@@ -78,6 +80,7 @@ class Parts:
     executor: Executor
     network: Network
     supervisor: Supervisor
+    watch: StuckWatch
     gateway: GatewayHost
     control: Control
     recorder: Recorder | None
@@ -187,10 +190,15 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         between=between,
         rqlite=rqlite,
         tls=_public_tls(settings),
-        longest_s=max(settings.gateway.query_timeout, settings.gateway.transaction_timeout),
+        longest_s=_longest(settings.gateway),
     )
+    watch = StuckWatch(supervisor)
     control = Control(
-        engine, feed, monotonic, lambda: _about(means, config, gateway, network, executor), restart=gateway.restart
+        engine,
+        feed,
+        monotonic,
+        lambda: _about(means, config, engine, gateway, network, executor, watch),
+        restart=gateway.restart,
     )
     executor = Executor(
         feed=feed,
@@ -217,7 +225,12 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
     rows = means.store.rows()
     driver.feed(Boot(0, os.urandom(32), rows, found=not rows and not means.joined))  # before anything else can be
     known = len({means.identity.peer, *(key.removeprefix("known/") for key, _ in rows if key.startswith("known/"))})
-    return Parts(config, engine, driver, executor, network, supervisor, gateway, control, recorder, known)
+    return Parts(config, engine, driver, executor, network, supervisor, watch, gateway, control, recorder, known)
+
+
+def _longest(gateway: GatewaySettings) -> float:
+    """What a request may take that has passed every door, in seconds."""
+    return max(gateway.query_timeout, gateway.transaction_timeout, gateway.transfer_timeout)
 
 
 def _public_tls(settings: Settings) -> PublicTls | None:
@@ -245,10 +258,16 @@ def _member(engine: Node) -> Callable[[str, str], str | None]:
 
 
 def _about(
-    means: Means, config: Config, gateway: GatewayHost, network: Network, executor: Executor
+    means: Means,
+    config: Config,
+    engine: Node,
+    gateway: GatewayHost,
+    network: Network,
+    executor: Executor,
+    watch: StuckWatch,
 ) -> Mapping[str, Any]:
     """What ``torpor status`` shows beside the engine's own view."""
-    beat = executor.heartbeat
+    beat, births = executor.heartbeat, {key: record.birth for key, record in engine.state.records.items()}
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -258,6 +277,10 @@ def _about(
         "rqlite": gateway.rqlite_url,
         "tls": None if gateway.tls is None else {"ends": gateway.tls.ends.isoformat(), "problem": gateway.tls.problem},
         "addresses": list(config.addresses),
+        "stuck": [
+            {"database": f"{births[key].app}/{births[key].name}" if key in births else key, **asdict(stuck)}
+            for key, stuck in watch.found().items()
+        ],
         "data_dir": str(means.directories.data_dir),
         "connected": sorted(network.connected()),
         "messages": dict(sorted(network.counters.items())),

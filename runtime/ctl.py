@@ -119,7 +119,12 @@ def status(it: _Asker) -> None:
         ("sent directly", _counted(answer["sent"]["direct"])),
     ):
         lines.add_row(name, text)
-    advice = [*answer["advice"], *filter(None, [answer["tls"] and answer["tls"]["problem"]])]
+    stuck = [
+        f"{one['database']} answers no strong read for {one['seconds']:.0f} s, and its rqlited (pid {one['pid']}) uses {one['cores']:.1f} cores: "
+        "a write that takes very long, or never ends"
+        for one in answer["stuck"]
+    ]
+    advice = [*answer["advice"], *stuck, *filter(None, [answer["tls"] and answer["tls"]["problem"]])]
     it.show(answer, lines, *(f"! {text}" for text in advice))
 
 

@@ -110,6 +110,7 @@ async def _serve(means: Means, parts: Parts, stop: Stop) -> None:
         control.start_soon(_drive, parts, stop)
         await control.start(parts.control.run, means.directories.data_dir)
         control.start_soon(_housekeeping, means.directories)
+        control.start_soon(parts.watch.run)
         _publish(means, parts)
         # On standard output: the logs may be anywhere, and who started the node waits for this line.
         _print(f"serving {parts.gateway.url} (pid {os.getpid()}, data {means.directories.data_dir})")

@@ -17,6 +17,8 @@ from runtime.gateway.problems import PREFIX, status_and_title
 
 _REF: Final = "#/components/schemas/{name}"
 _SQLITE: Final = "application/vnd.sqlite3"
+OF_CONNECTIONS: Final = ("head-too-large", "request-timeout")
+"""Whatever is asked."""
 KEYED: Final = ("unauthorized", "forbidden", "rate-limited", "unavailable", "internal-error")
 """What every endpoint with a key can answer."""
 _SUMMARIES: Final = {
@@ -30,6 +32,7 @@ _SUMMARIES: Final = {
     "export": "The database as an SQLite file",
     "import": "Fill an empty database from an SQLite file",
     "/healthz": "Whether this worker serves",
+    "/readyz": "Whether requests should be sent to it",
 }
 
 _UI: Final = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
@@ -200,7 +203,7 @@ def _answer(endpoint: Endpoint) -> dict[str, Any]:
 
 def _failures(endpoint: Endpoint) -> dict[str, Any]:
     """By status, and of each the problems that have it."""
-    kinds = sorted({*endpoint.problems, *(KEYED if endpoint.scope else ("internal-error",))})
+    kinds = sorted({*endpoint.problems, *OF_CONNECTIONS, *(KEYED if endpoint.scope else ("internal-error",))})
     by_status: dict[int, list[str]] = {}
     for kind in kinds:
         by_status.setdefault(status_and_title(kind)[0], []).append(kind)

@@ -184,7 +184,9 @@ def test_F85_beyond_the_most_connections_the_idle_make_room_and_the_busy_do_not(
                 assert answer(waits).startswith(b"HTTP/1.1 200"), "when one was answered, and was idle"
 
 
-def test_F85_without_descriptors_a_worker_waits_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_F85_without_descriptors_a_worker_waits_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with serve(ok) as served:
         listening = served.server._listening[0]
         really, left = listening._listener, [3]
@@ -204,3 +206,4 @@ def test_F85_without_descriptors_a_worker_waits_and_goes_on(monkeypatch: pytest.
             client.sendall(GET)
             assert answer(client).startswith(b"HTTP/1.1 200")
         assert left[0] < 0
+    assert not caplog.records, "what the loop says of a callback that failed"

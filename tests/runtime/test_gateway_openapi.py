@@ -29,6 +29,7 @@ async def test_every_endpoint_is_described_with_its_problems() -> None:
         ),
         *(f"get {below}{name}" for name in ("schema", "list", "export")),
         "get /healthz",
+        "get /readyz",
     }
     told: set[str] = set()
     for path, operation in paths.items():
