@@ -29,9 +29,10 @@ from runtime.driver import Driver, monotonic
 from runtime.execute import Executor
 from runtime.gateway import certificates, issuers
 from runtime.gateway.bind import bound, reached_at
-from runtime.gateway.frames import FromWorker, WorkerConfig
+from runtime.gateway.frames import FromWorker
 from runtime.gateway.host import GatewayHost
 from runtime.gateway.public_tls import PublicTls
+from runtime.gateway.worker_config import WorkerConfig
 from runtime.identity import DIRECTORY, Identity
 from runtime.ports import Ports
 from runtime.recorder import DIRECTORY as RECORDINGS

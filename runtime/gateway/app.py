@@ -39,7 +39,6 @@ from runtime.gateway.endpoint import (
     respond,
 )
 from runtime.gateway.endpoints import Endpoints
-from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.hops import HELLO
 from runtime.gateway.log import Log
 from runtime.gateway.openapi import Description
@@ -48,6 +47,7 @@ from runtime.gateway.queries import Queries
 from runtime.gateway.rqlite_interface import RqliteInterface
 from runtime.gateway.transfers import Exports
 from runtime.gateway.waiting import Waiting
+from runtime.gateway.worker_config import WorkerConfig
 
 _PROBLEM: Final = "application/problem+json"
 _REQUEST_ID: Final = re.compile(rb"[0-9a-f]{16}")

@@ -13,9 +13,10 @@ from typing import Final
 
 from runtime.gateway.auth import KeyRing, id_of
 from runtime.gateway.calls import Caller
-from runtime.gateway.frames import Keys, WorkerConfig
+from runtime.gateway.frames import Keys
 from runtime.gateway.problems import Refusal
 from runtime.gateway.tokens import Tokens, is_token, unauthorized
+from runtime.gateway.worker_config import WorkerConfig
 
 TOLD_S: Final = 5.0
 """How long a request with an unknown key waits in a worker that has not been told of all keys yet."""

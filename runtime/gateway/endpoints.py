@@ -22,7 +22,6 @@ from runtime.gateway import bodies, transactions, vetting
 from runtime.gateway.arguments import Bound, bind
 from runtime.gateway.calls import Call
 from runtime.gateway.endpoint import Bounds, Endpoint, File
-from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.idempotency import Key, Stored, digest_of
 from runtime.gateway.names import checked
 from runtime.gateway.problems import NODE, Refusal
@@ -36,6 +35,7 @@ from runtime.gateway.transfers import Exports, Imports
 from runtime.gateway.values import ITEMS, Form
 from runtime.gateway.vetting import Read, Refused, Write
 from runtime.gateway.waiting import Waiting
+from runtime.gateway.worker_config import WorkerConfig
 
 _INLINE_CHARACTERS: Final = 8_192
 """A longer statement is vetted in a thread: the event loop would stand still for tens of milliseconds."""

@@ -17,10 +17,11 @@ import orjson
 from attrs import define, field, frozen
 
 from runtime.gateway.calls import MEMBERS, Call
-from runtime.gateway.frames import Hop, WorkerConfig
+from runtime.gateway.frames import Hop
 from runtime.gateway.hops import Hops, Unreached
 from runtime.gateway.problems import PREFIX, Refusal
 from runtime.gateway.upstream import Attempt, Broken, Response, TooLarge
+from runtime.gateway.worker_config import WorkerConfig
 
 _NOT_ENTERED: Final = ("not-a-member", "stopping")
 """Failures of a member's gateway that say: the query has passed no door."""

@@ -49,13 +49,13 @@ from runtime.gateway.frames import (
     SealedCopy,
     ToWorker,
     Used,
-    WorkerConfig,
     WorkerJoined,
     WorkerLeft,
     worker_of,
 )
 from runtime.gateway.process import WorkerProcess, reap, start
 from runtime.gateway.public_tls import PublicTls
+from runtime.gateway.worker_config import WorkerConfig
 from runtime.settings import Address
 from runtime.tls_pair import Pair
 

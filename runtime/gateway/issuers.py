@@ -8,8 +8,8 @@ import os
 import stat
 
 from runtime.gateway.bind import GatewayFailed
-from runtime.gateway.frames import Issuer
 from runtime.gateway.tokens import BadKey, verification_key
+from runtime.gateway.worker_config import Issuer
 from runtime.settings import JwtIssuer
 
 

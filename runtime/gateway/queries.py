@@ -17,13 +17,14 @@ from attrs import define, evolve, frozen
 from runtime.gateway.calls import Call
 from runtime.gateway.doors import Doors, Passage
 from runtime.gateway.forwarding import Forwarding, NotEntered
-from runtime.gateway.frames import Hop, WorkerConfig
+from runtime.gateway.frames import Hop
 from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
 from runtime.gateway.sealed import Copies
 from runtime.gateway.statements import Question, ReadOne
 from runtime.gateway.upstream import Attempt, Broken, NotSent, Response, TooLarge, Upstream
 from runtime.gateway.waiting import Waiting
+from runtime.gateway.worker_config import WorkerConfig
 
 T = TypeVar("T")
 

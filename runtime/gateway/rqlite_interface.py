@@ -27,11 +27,11 @@ from runtime.gateway.arguments import Bound
 from runtime.gateway.calls import MEMBERS, Call, Caller
 from runtime.gateway.endpoint import CALLER, LEFT, REQUEST, Headers, Receive, Scope, Send, body_of_request, respond
 from runtime.gateway.endpoints import Endpoints, checked
-from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.problems import Refusal
 from runtime.gateway.queries import Elsewhere, Queries
 from runtime.gateway.rqlite_requests import Options, passed, refused, seconds, statements_of, unknown
 from runtime.gateway.vetting import Read, Write
+from runtime.gateway.worker_config import WorkerConfig
 
 PUBLIC: Final = "/db/"
 FORWARDED: Final = "rqlite/"

@@ -25,9 +25,10 @@ from runtime import since_boot
 from runtime.gateway.arguments import Bound
 from runtime.gateway.calls import Call
 from runtime.gateway.doors import Doors
-from runtime.gateway.frames import ReadSealed, SealedAck, SealedCopy, WorkerConfig
+from runtime.gateway.frames import ReadSealed, SealedAck, SealedCopy
 from runtime.gateway.problems import Refusal
 from runtime.gateway.sealed_file import HEAP_BYTES, Bounds, Reader, Stamp, TooLarge, TooLate, TooMany, Unreadable
+from runtime.gateway.worker_config import WorkerConfig
 
 THREADS: Final = 4
 """Readers of one worker at a time."""

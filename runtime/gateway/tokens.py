@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from protocol.ids import DatabaseName, InvalidName
 from runtime.gateway.calls import SCOPES, Caller
-from runtime.gateway.frames import Issuer
 from runtime.gateway.problems import Refusal
+from runtime.gateway.worker_config import Issuer
 
 ALGORITHMS: Final = ("EdDSA", "HS256")
 LEAST_SECRET: Final = 32

@@ -24,7 +24,7 @@ from runtime.gateway.bodies import Named, decode
 from runtime.gateway.calls import MEMBERS, Call
 from runtime.gateway.doors import Doors, Passage
 from runtime.gateway.forwarding import Forwarding, refusal_of
-from runtime.gateway.frames import Hop, WorkerConfig
+from runtime.gateway.frames import Hop
 from runtime.gateway.hops import Hops
 from runtime.gateway.names import checked
 from runtime.gateway.problems import Refusal
@@ -34,6 +34,7 @@ from runtime.gateway.schema import SchemaQuestion
 from runtime.gateway.sql_rules import OURS
 from runtime.gateway.upstream import Broken, Incoming, NotSent, Response, Upstream
 from runtime.gateway.vetting import Write
+from runtime.gateway.worker_config import WorkerConfig
 
 SQLITE: Final = "application/vnd.sqlite3"
 OCTETS: Final = "application/octet-stream"

@@ -12,9 +12,10 @@ from typing import Final
 from attrs import define, field
 
 from runtime.gateway.doors import Doors, Passage
-from runtime.gateway.frames import Answer, Ask, Hop, ListNames, Names, Request, Routed, WorkerConfig, request_of
+from runtime.gateway.frames import Answer, Ask, Hop, ListNames, Names, Request, Routed, request_of
 from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
+from runtime.gateway.worker_config import WorkerConfig
 
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.25

@@ -49,7 +49,6 @@ from runtime.gateway.frames import (
     Renewed,
     Routed,
     SealedCopy,
-    WorkerConfig,
     WorkerJoined,
 )
 from runtime.gateway.hops import Hops, Routes
@@ -62,6 +61,7 @@ from runtime.gateway.server import Server
 from runtime.gateway.transfers import Exports
 from runtime.gateway.upstream import Upstream
 from runtime.gateway.waiting import Waiting
+from runtime.gateway.worker_config import WorkerConfig
 
 _ORPHANED_S = 0.3
 """How long requests in flight may still take when the node is gone. Short: the next node needs the listening socket's port."""

@@ -11,8 +11,9 @@ import psutil
 import structlog
 import trio
 
-from runtime.gateway.frames import Ask, FromWorker, WorkerConfig, WorkerJoined
+from runtime.gateway.frames import Ask, FromWorker, WorkerJoined
 from runtime.gateway.host import GatewayHost
+from runtime.gateway.worker_config import WorkerConfig
 
 
 async def main(listen: str, lease_s: str, url: str, digest: str) -> None:

@@ -34,12 +34,12 @@ from runtime.gateway.frames import (
     Problem,
     ReadSealed,
     SealedCopy,
-    WorkerConfig,
     WorkerJoined,
 )
 from runtime.gateway.host import GatewayHost
 from runtime.gateway.openapi import KEYED
 from runtime.gateway.public_tls import PublicTls
+from runtime.gateway.worker_config import WorkerConfig
 from runtime.processes import bound_memory
 from runtime.rqlited_binary import find_binary
 from runtime.spawned import children

@@ -25,10 +25,11 @@ from runtime.gateway.allowances import Allowances
 from runtime.gateway.auth import new_key
 from runtime.gateway.callers import Callers, presented
 from runtime.gateway.calls import Caller
-from runtime.gateway.frames import Issuer, Key, Keys, WorkerConfig
+from runtime.gateway.frames import Key, Keys
 from runtime.gateway.host import GatewayFailed
 from runtime.gateway.problems import Refusal
 from runtime.gateway.tokens import BadKey, Tokens, verification_key
+from runtime.gateway.worker_config import Issuer, WorkerConfig
 from runtime.settings import JwtIssuer
 from tests.runtime.gateway_world import gateway, kind_of, post, rqliteds
 

@@ -19,8 +19,9 @@ from runtime.gateway import bind as bind_module
 from runtime.gateway import host as host_module
 from runtime.gateway.auth import new_key
 from runtime.gateway.bind import GatewayFailed
-from runtime.gateway.frames import Ask, DoorAck, Used, WorkerConfig, WorkerJoined, WorkerLeft
+from runtime.gateway.frames import Ask, DoorAck, Used, WorkerJoined, WorkerLeft
 from runtime.gateway.host import GatewayHost
+from runtime.gateway.worker_config import WorkerConfig
 from tests.runtime.gateway_world import ENDLESS, SLOW, Rqlited, World, free_port, gateway, kind_of, post, rqliteds
 
 pytestmark = pytest.mark.real

@@ -10,8 +10,8 @@ import pytest
 from runtime.gateway.calls import SCOPES, Caller
 from runtime.gateway.endpoint import CALLER, REQUEST
 from runtime.gateway.endpoints import Endpoints
-from runtime.gateway.frames import WorkerConfig
 from runtime.gateway.problems import Refusal
+from runtime.gateway.worker_config import WorkerConfig
 
 NEEDS = {
     "query": "read",
