@@ -72,6 +72,7 @@ def test_F86_the_settled_present_is_what_sqlite_makes_of_it(call: str) -> None:
         ("INSERT INTO t SELECT a FROM u ORDER BY random() LIMIT 1", "ORDER BY"),
         ("INSERT INTO t VALUES (randomblob(?))", "plain size"),
         ("INSERT INTO t VALUES (randomblob(1000000000))", "plain size"),
+        ("INSERT INTO t VALUES (randomblob(1025))", "plain size"),
         ("INSERT INTO t VALUES (random(1))", "plainly"),
         ("INSERT INTO t VALUES (randomblob(1 + 1))", "plainly"),
         ("INSERT INTO t VALUES (datetime(('now')))", "plainly"),

@@ -64,6 +64,7 @@ WRITES = [
     "INSERT INTO t(a) SELECT value FROM json_each(?)",
     "INSERT INTO t(a) SELECT a.x FROM a JOIN b ON a.x = b.x JOIN c USING (x) NATURAL JOIN d, json_each(a.y)",
     "INSERT INTO t(a) SELECT 1 FROM a, b",
+    "INSERT INTO t(a) SELECT 1 FROM a, json_each(a.x), json_each(a.y)",
     "DELETE FROM sqlite_sequence WHERE name = 't'",
     "INSERT INTO notes(notes) VALUES ('rebuild')",
     "DROP TABLE IF EXISTS t",
