@@ -26,7 +26,7 @@ from runtime.gateway.auth import new_key
 from runtime.gateway.callers import Callers, presented
 from runtime.gateway.calls import Caller
 from runtime.gateway.frames import Key, Keys
-from runtime.gateway.host import GatewayFailed
+from runtime.gateway.bind import GatewayFailed
 from runtime.gateway.problems import Refusal
 from runtime.gateway.tokens import BadKey, Tokens, verification_key
 from runtime.gateway.worker_config import Issuer, WorkerConfig
