@@ -45,11 +45,12 @@ class Elsewhere:
 class _Tries:
     """The tries of one question. ``refused``: how many led nowhere. ``until``: loop time until when rqlited may be asked again after it said
     that it cannot answer now; as long as a query waits for a door. An election takes a tenth of a second, a lost quorum is for ever.
-    ``doubt``: one of them may have been taken in."""
+    ``doubt``: one of them may have been taken in. ``broke``: a read's connection has ended before its answer."""
 
     refused: int = 0
     until: float = 0.0
     doubt: bool = False
+    broke: bool = False
 
     def again(self, refusal: Refusal, patience_s: float) -> None:
         """Raises ``refusal`` when that has been so for too long, or is not about now."""
@@ -98,8 +99,17 @@ class Queries:
                         passage.url, target, body, self._config.result_bytes, Attempt()
                     )
                 return question.answer(response)
-            except (NotSent, Broken):
-                # A read changes nothing: try again at the same or another rqlited, within the deadline.
+            except NotSent:
+                tries.refused += 1
+            except Broken as error:
+                # It changes nothing, so it is tried again, at the same or another rqlited; but only once: one that kills its rqlited
+                # must not go on to the next (F85).
+                if tries.broke:
+                    detail = (
+                        f"{error}, twice in a row: a query that is too much for it, or rqlited ends again and again"
+                    )
+                    raise Refusal("unavailable", detail) from None
+                tries.broke = True
                 tries.refused += 1
             except Refusal as refusal:
                 tries.again(refusal, self._patience(call))

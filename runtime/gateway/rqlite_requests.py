@@ -27,7 +27,7 @@ from runtime.gateway.vetting import Read, Write
 
 FORMS: Final = ("timings", "associative", "blob_array", "raft_index", "pretty")
 """Options that change how an answer is written."""
-_BOTH: Final = "/db/request?retries=0"
+_BOTH: Final = EXECUTE.replace("execute", "request")
 _LEVELS: Final = {"none": "none", "weak": "weak", "strong": "strong", "linearizable": "strong", "auto": "weak"}
 """rqlite's levels; not every rqlited that we run knows all of them, and a stronger one is always right."""
 _DURATION: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h)")

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from runtime.gateway import issuers
 from runtime.gateway.allowances import Allowances
 from runtime.gateway.auth import new_key
+from runtime.gateway.bind import GatewayFailed
 from runtime.gateway.callers import Callers, presented
 from runtime.gateway.calls import Caller
 from runtime.gateway.frames import Key, Keys
-from runtime.gateway.bind import GatewayFailed
 from runtime.gateway.problems import Refusal
 from runtime.gateway.tokens import BadKey, Tokens, verification_key
 from runtime.gateway.worker_config import Issuer, WorkerConfig

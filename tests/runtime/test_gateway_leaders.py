@@ -22,6 +22,8 @@ RESET = (
 )
 LOST = (200, '{"results":[],"error":"leadership lost while committing log"}')
 NO_LEADER = (503, "leader not found\n")
+DIES = (0, "")
+"""It ends before it has answered."""
 ROWS = (200, '{"results":[{"columns":["x"],"types":["integer"],"values":[[1]]}]}')
 DONE = (200, '{"results":[{"last_insert_id":1,"rows_affected":1}]}')
 
@@ -51,6 +53,8 @@ class Rqlited:
             data = data[length:]
             self.heard.append(head.split()[1].decode().partition("?")[0])
             status, body = self.says.pop(0) if len(self.says) > 1 else self.says[0]
+            if not status:
+                return
             await stream.send_all(f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
 
@@ -69,6 +73,19 @@ async def test_F50_a_read_is_tried_again_until_the_group_has_a_leader() -> None:
     async with saying(*says) as rqlited, gateway({("one", "users"): rqlited.url}) as world, world.client() as client:
         assert (await post(client, "query", sql="SELECT 1 AS x")).json()["items"] == [{"x": 1}]
         assert rqlited.heard == ["/db/query"] * len(says)
+
+
+async def test_F50_F85_a_read_that_ends_its_rqlited_is_tried_once_more_and_never_again() -> None:
+    """Else one statement could end all replicas, one after the other."""
+    async with (
+        saying(DIES, ROWS) as rqlited,
+        gateway({("one", "users"): rqlited.url}) as world,
+        world.client() as client,
+    ):
+        assert (await post(client, "query", sql="SELECT 1 AS x")).json()["items"] == [{"x": 1}]
+    async with saying(DIES) as rqlited, gateway({("one", "users"): rqlited.url}) as world, world.client() as client:
+        assert kind_of(await post(client, "query", sql="SELECT 1 AS x")) == "unavailable"
+        assert rqlited.heard == ["/db/query"] * 2
 
 
 async def test_F50_F86_a_write_is_tried_again_when_no_leader_has_had_it() -> None:
