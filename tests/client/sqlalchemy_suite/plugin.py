@@ -17,8 +17,11 @@ pytest.register_assert_rewrite("sqlalchemy.testing.assertions")
 from sqlalchemy import testing  # noqa: E402
 from sqlalchemy.testing import config  # noqa: E402
 from sqlalchemy.testing.plugin.pytestplugin import *  # noqa: E402, F403
+from sqlalchemy.testing.plugin.pytestplugin import pytest_collection_modifyitems as collected  # noqa: E402
 from sqlalchemy.testing.plugin.pytestplugin import pytest_sessionstart as started  # noqa: E402
 from sqlalchemy.testing.provision import upsert  # noqa: E402
+
+from tests.client.sqlalchemy_suite.requirements import REFUSED  # noqa: E402
 
 RESTS = os.environ.get("TORPOR_SUITE_RESTS", "")
 """Two descriptors, for a question and its answer."""
@@ -33,6 +36,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for each in config.Config.all_configs():
         each.test_schema = "main"
         each.set_as_current(each, testing)
+
+
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The suite makes new items of those that pytest has found."""
+    collected(session, config, items)
+    for item in items:
+        for name, reason in REFUSED.items():
+            if item.name.startswith(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_runtest_logfinish() -> None:
