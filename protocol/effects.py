@@ -50,12 +50,13 @@ class Write:
 @frozen
 class ReservePorts:
     """Reserve an HTTP and a Raft port for ``ticket``: the preferred ones if they can be bound now (0: none preferred), else
-    others at random in the configured ranges (R47). → PortsReserved | PortsRefused. A ticket that holds ports keeps those
+    others at random in the configured ranges (R47). → PortsReserved | PortsRefused, with the same ``asked``. A ticket that holds ports keeps those
     that it is given again and gives the others back."""
 
     ticket: int
     http: int = 0
     raft: int = 0
+    asked: int = 0
 
 
 @frozen

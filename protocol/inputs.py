@@ -173,6 +173,7 @@ class PortsReserved:
     ticket: int
     http: int
     raft: int
+    asked: int = 0
 
 
 @frozen
@@ -183,6 +184,7 @@ class PortsRefused:
     ticket: int
     detail: str
     raft: bool = False
+    asked: int = 0
 
 
 @frozen

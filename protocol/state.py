@@ -109,6 +109,8 @@ class Hosted:
     # The process.
     process: Process = "none"
     run: int = 0
+    reserving: int = 0
+    """The last asking for ports: what answers an earlier one says nothing any more."""
     ready_at: int = 0
     voters: tuple[str, ...] = ()
     leader: bool = False
@@ -360,6 +362,7 @@ class State:
     tickets: int = 0
     runs: int = 0
     probes: int = 0
+    reserves: int = 0
     awake: set[str] = field(init=False, eq=False, repr=False)
     """Of the hosted ones those that count against ``max_databases`` (see :meth:`load`)."""
 

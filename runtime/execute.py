@@ -159,9 +159,9 @@ class Executor:
         try:
             http, raft = self._ports.reserve(action.ticket, action.http, action.raft)
         except PortsExhausted as error:
-            self._tell(inputs.PortsRefused(0, action.ticket, str(error), error.raft))
+            self._tell(inputs.PortsRefused(0, action.ticket, str(error), error.raft, action.asked))
         else:
-            self._tell(inputs.PortsReserved(0, action.ticket, http, raft))
+            self._tell(inputs.PortsReserved(0, action.ticket, http, raft, action.asked))
 
     def _hold(self, action: effects.HoldPort) -> None:
         self._ports.hold(action.ticket, action.raft)

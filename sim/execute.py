@@ -50,9 +50,11 @@ class Executor:
         found = self.ports.reserve(action.ticket, action.http, action.raft)
         took = between(self._chance, timings.PORT_PROBE)
         if isinstance(found, Full):
-            self._schedule.after(took, self._feed, inputs.PortsRefused, action.ticket, found.detail, found.raft)
+            self._schedule.after(
+                took, self._feed, inputs.PortsRefused, action.ticket, found.detail, found.raft, action.asked
+            )
         else:
-            self._schedule.after(took, self._feed, inputs.PortsReserved, action.ticket, *found)
+            self._schedule.after(took, self._feed, inputs.PortsReserved, action.ticket, *found, action.asked)
 
     def hold_port(self, action: effects.HoldPort) -> None:
         self.ports.hold(action.ticket, action.raft)

@@ -28,7 +28,7 @@ def on_ports_reserved(turn: Turn, reserved: PortsReserved) -> None:
     hosted = turn.state.hosted.get(turn.state.by_ticket.get(reserved.ticket, ""))
     if hosted is None:
         turn.act(ReleasePorts(reserved.ticket))  # its lease ended while the ports were being looked for (F2)
-    else:
+    elif reserved.asked == hosted.reserving:
         process.on_ports(turn, hosted, reserved.http, reserved.raft)
 
 
@@ -41,7 +41,7 @@ def on_ports_refused(turn: Turn, refused: PortsRefused) -> None:
             offers.on_no_ports(turn, lease, refused.detail)
         return
     hosted = turn.state.hosted.get(turn.state.by_ticket.get(refused.ticket, ""))
-    if hosted is not None and hosted.process == "reserving":
+    if hosted is not None and hosted.process == "reserving" and refused.asked == hosted.reserving:
         if refused.raft and shortage.make_room(turn):
             process.reserve(turn, hosted)
             return

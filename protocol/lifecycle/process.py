@@ -56,7 +56,10 @@ def begin(turn: Turn, hosted: Hosted) -> None:
 
 def reserve(turn: Turn, hosted: Hosted) -> None:
     """Ports of a start, first those that its record and its last start name."""
-    turn.act(ReservePorts(hosted.ticket, hosted.http, hosted.moved_from if hosted.back else _own(turn, hosted).raft))
+    turn.state.reserves += 1
+    hosted.reserving = turn.state.reserves
+    raft = hosted.moved_from if hosted.back else _own(turn, hosted).raft
+    turn.act(ReservePorts(hosted.ticket, hosted.http, raft, hosted.reserving))
 
 
 def spend_and_begin(turn: Turn, hosted: Hosted) -> None:

@@ -201,8 +201,8 @@ class Lives:
 def at_once(node: int, action: fx.Action, now: int) -> ip.Input | None:
     """What answers within the same step: ports are always to be had, a worker without queries acknowledges its door."""
     match action:
-        case fx.ReservePorts(ticket, http, raft):
-            return ip.PortsReserved(now, ticket, http or 20_001 + node, raft or 40_001 + node)
+        case fx.ReservePorts(ticket, http, raft, asked):
+            return ip.PortsReserved(now, ticket, http or 20_001 + node, raft or 40_001 + node, asked)
         case fx.Door(incarnation=incarnation, generation=generation):
             return ip.DoorAck(now, WORKER, incarnation, generation, 0)
         case _:

@@ -202,7 +202,8 @@ class Several:
                 http, raft = action.http or 5000 + machine.ports, action.raft or 7000 + machine.ports
                 if (peer, raft) in self.taken:
                     raft = 8000 + machine.ports
-                back(MILLISECOND, ip.PortsReserved, ticket=action.ticket, http=http, raft=raft)
+                told = {"ticket": action.ticket, "http": http, "raft": raft, "asked": action.asked}
+                back(MILLISECOND, ip.PortsReserved, **told)
             case fx.Start() if peer in self.wiped:
                 gone = {"code": None, "cause": "data_missing", "wal_empty": False}
                 back(START, ip.InstanceExited, incarnation=action.incarnation, run=action.run, **gone)

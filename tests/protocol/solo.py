@@ -79,7 +79,7 @@ class Solo:
         match action:
             case fx.ReservePorts():
                 http, raft = action.http or 5000 + action.ticket, action.raft or 7000 + action.ticket
-                self.step(ip.PortsReserved, ticket=action.ticket, http=http, raft=raft)
+                self.step(ip.PortsReserved, ticket=action.ticket, http=http, raft=raft, asked=action.asked)
             case fx.Start():
                 self.ready(action)
             case fx.Probe():

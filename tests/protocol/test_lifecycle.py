@@ -346,8 +346,11 @@ def test_F47_P42_a_taken_raft_port_is_replaced_under_a_promised_epoch() -> None:
     solo = Solo().asleep()
     solo.hold |= {fx.ReservePorts, fx.Start}
     request = solo.ask()
-    ticket = solo.release(fx.ReservePorts).ticket
-    effects = solo.step(ip.PortsReserved, ticket=ticket, http=5050, raft=7777)
+    asked = solo.release(fx.ReservePorts)
+    assert solo.step(ip.PortsReserved, ticket=asked.ticket, http=5001, raft=7001).actions == (), (
+        "an earlier answer, once more (F84)"
+    )
+    effects = solo.step(ip.PortsReserved, ticket=asked.ticket, http=5050, raft=7777, asked=asked.asked)
     start = solo.release(fx.Start)
     assert start.peers == ((start.node_id, "127.0.0.1:7777"),)
     assert any(write.key.startswith("promise/") for write in effects.writes)

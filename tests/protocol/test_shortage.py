@@ -58,9 +58,9 @@ class Cramped(Several):
             case fx.ReservePorts():
                 raft = pool.reserve(action.ticket, action.raft)
                 node = machine.node
-                told = {"ticket": action.ticket, "http": 5000 + action.ticket, "raft": raft}
+                told = {"ticket": action.ticket, "http": 5000 + action.ticket, "raft": raft, "asked": action.asked}
                 if not raft:
-                    told = {"ticket": action.ticket, "detail": "no free Raft port", "raft": True}
+                    told = {"ticket": action.ticket, "detail": "no free Raft port", "raft": True, "asked": action.asked}
                 kind = ip.PortsReserved if raft else ip.PortsRefused
                 self.later(MILLISECOND, lambda: self.step(machine.peer, kind, **told) if machine.node is node else None)
             case fx.ReleasePorts():
@@ -200,7 +200,8 @@ def test_P42_a_full_HTTP_range_takes_no_Raft_port_from_anybody() -> None:
 
     def refuse(machine: Machine, action: Any) -> None:
         if isinstance(action, fx.ReservePorts) and machine.peer == "p3":
-            refused = {"ticket": action.ticket, "detail": "no free HTTP port in 5001-5001"}
+            detail = "no free HTTP port in 5001-5001"
+            refused = {"ticket": action.ticket, "detail": detail, "asked": action.asked}
             world.later(MILLISECOND, lambda: world.step("p3", ip.PortsRefused, **refused))
         else:
             carry_out(machine, action)
