@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from runtime.rqlited_binary import RqlitedMissing, find_binary
@@ -47,6 +48,13 @@ def rqlited_path() -> Path:
         if os.environ.get("TORPOR_REQUIRE_RQLITED") == "1":
             raise
         pytest.skip(str(missing))
+
+
+@pytest.fixture(autouse=True)
+def logs_are_nobodys() -> Iterator[None]:
+    """A test may set up logs as a node or a worker does; the next one must not write to what it has closed."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -103,16 +103,18 @@ async def test_no_request_is_lost_by_a_restart(rqlited: Rqlited, tmp_path: Path,
         load = Load("127.0.0.1", port, AUTHORITY.trusting() if tls else None, head.encode() + b"\r\n\r\n" + body)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, load.run, 8)
-            numbers = set(range(1, workers + 1))
-            for _ in range(RESTARTS):
-                before = sum(load.seen.values())
-                with trio.fail_after(60):
-                    while sum(load.seen.values()) < before + 100:  # noqa: ASYNC110  counted in another thread
-                        await trio.sleep(0.01)
-                assert await world.host.restart() == workers
-                left, numbers = numbers, {max(numbers) + n for n in range(1, workers + 1)}
-                await world.keeper.until(lambda left=left: left <= {w.worker for w in world.keeper.of(WorkerLeft)})
-            load.stop = True
+            try:
+                numbers = set(range(1, workers + 1))
+                for _ in range(RESTARTS):
+                    before = sum(load.seen.values())
+                    with trio.fail_after(60):
+                        while sum(load.seen.values()) < before + 100:  # noqa: ASYNC110  counted in another thread
+                            await trio.sleep(0.01)
+                    assert await world.host.restart() == workers
+                    left, numbers = numbers, {max(numbers) + n for n in range(1, workers + 1)}
+                    await world.keeper.until(lambda left=left: left <= {w.worker for w in world.keeper.of(WorkerLeft)})
+            finally:
+                load.stop = True  # or its thread goes on for ever
         assert not load.failures, f"{len(load.failures)} of {load.seen}: {load.failures[:5]}"
         assert load.seen["told"] >= RESTARTS, "those that kept their connection were told that it ends"
         assert len(world.workers()) == workers
