@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runtime import settings, settings_file, settings_page
 from runtime.settings import Address, ApiKey, JwtIssuer, Settings, SettingsError, load
 from runtime.settings_kinds import Unfit, duration, size, written_duration, written_size
+from runtime.settings_sections import NodeSettings
 
 ROOT = Path(__file__).parent.parent.parent
 DIGEST = "ab" * 32
@@ -20,7 +21,7 @@ DIGEST = "ab" * 32
 
 def test_R10_R11_R12_defaults_are_those_of_the_guide() -> None:
     made = load(None)
-    assert made.node == settings.NodeSettings(Path("data"), ("/ip4/0.0.0.0/tcp/4001",), 50)
+    assert made.node == NodeSettings(Path("data"), ("/ip4/0.0.0.0/tcp/4001",), 50)
     database = made.database
     assert (database.replication_factor, database.hibernation_timeout, database.max_databases) == (3, 60.0, 100)
     assert (database.port_range_http_start, database.port_range_http_end) == (5001, 5999)
