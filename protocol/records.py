@@ -5,7 +5,7 @@ so versions are totally ordered) and F20/F21 (a merge is a join: any order, any 
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from attrs import evolve, frozen
 
@@ -16,7 +16,9 @@ Phase = Literal["creating", "active", "hibernating", "quarantined"]
 """The phase that all nodes agree upon. Finer states (idle, waking, …) are each member's own view: ``protocol.chart``."""
 
 Scope = Literal["read", "write", "admin"]
-"""What a key may do; each implies those before it."""
+"""What a key may do."""
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+"""Each implies those before it."""
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}")
 
 

@@ -25,13 +25,12 @@ from protocol import views
 from protocol.effects import Answer
 from protocol.inputs import CreateKey, Input, Retire, RevokeKey
 from protocol.node import Node
-from protocol.records import Scope
+from protocol.records import SCOPES, Scope
 from runtime.gateway.host import NotRestarted
 
 SOCKET: Final = "control.sock"
 LINE: Final = 64 * 1024
 """Bytes of a request."""
-SCOPES: Final[tuple[Scope, ...]] = ("read", "write", "admin")
 PATIENCE: Final = 30.0
 """Seconds for a request to arrive and to be answered."""
 CONNECTIONS: Final = 32

@@ -18,8 +18,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from protocol.records import SCOPES
 from runtime import __version__, control
-from runtime.gateway.auth import new_key
+from runtime.gateway.auth import id_of, new_key
 from runtime.settings import SettingsError, load
 from runtime.settings_file import Place, Value
 from runtime.settings_kinds import Unfit, duration
@@ -198,7 +199,7 @@ def key() -> None:
 
 @key.command()
 @click.option("--app", required=True, help="The application whose databases it opens.")
-@click.option("--scope", type=click.Choice(["read", "write", "admin"]), default="write", show_default=True)
+@click.option("--scope", type=click.Choice(SCOPES), default="write", show_default=True)
 @click.option("--expires", metavar="30d", callback=_ends, help="Else it does not.")
 @click.option("--name", default="", help="What it is called in torpor key list.")
 @_json_too
@@ -206,7 +207,7 @@ def key() -> None:
 def create(it: _Asker, app: str, scope: str, expires: int, name: str) -> None:
     """Create a key and show it: this once, since no node knows more than its SHA-256."""
     text, digest = new_key()
-    key_id = text.split("_")[1]
+    key_id = id_of(text)
     told = it.ask("key create", id=key_id, sha256=digest, app=app, scope=scope, expires=str(expires), name=name)
     answer = {"key": text, "id": key_id, "app": app, "scope": scope, "expires": expires, "name": name} | told
     it.show(answer, text, f"{told['detail']}; it is not shown again")

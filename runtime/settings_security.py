@@ -12,11 +12,11 @@ from typing import Any, Final
 from attrs import asdict, frozen
 
 from protocol.ids import DatabaseName, InvalidName
+from protocol.records import SCOPES
 from runtime.settings_file import Value
 from runtime.settings_kinds import PATH, Kind, Unfit, list_of, shown, text_of
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_SCOPES: Final = ("read", "write", "admin")
 _ALGORITHMS: Final = ("EdDSA", "HS256")
 
 
@@ -64,7 +64,7 @@ def _read_key(value: Value) -> ApiKey:
     if not isinstance(digest.data, str) or not _SHA256.fullmatch(digest.data):
         # The text is not repeated: somebody may have written the key itself, and errors end up in logs.
         raise Unfit("sha256 is not the SHA-256 of a key: 64 hex digits, in quotes (never the key itself)", digest.place)
-    scope = _one_of(entries["scope"], _SCOPES) if "scope" in entries else "admin"
+    scope = _one_of(entries["scope"], SCOPES) if "scope" in entries else "admin"
     return ApiKey(application.written, digest.data, scope)
 
 

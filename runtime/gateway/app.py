@@ -134,9 +134,8 @@ class Gateway:
         except Exception as error:  # noqa: BLE001  the last resort of a server: told in the log, not to the client
             refusal = Refusal("internal-error", f"quote request {request_id}")
             self._log.failed(request_id, error)
-        if (
-            refusal is not None and not told.begun
-        ):  # else uvicorn ends the connection: half an answer is not taken for a whole one
+        # An answer that has begun is not taken for a whole one: uvicorn ends the connection.
+        if refusal is not None and not told.begun:
             await refuse(refusal, request_id, told)
         known = path if path in self._paths else ""  # a client can write anything there, a key too
         status, problem = (200, "") if refusal is None else (refusal.status, refusal.type)

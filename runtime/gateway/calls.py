@@ -10,6 +10,8 @@ from typing import Final
 
 from attrs import frozen
 
+from protocol.records import SCOPES
+
 APPLICATION: Final = b"x-torpor-application"
 MILLISECONDS: Final = b"x-torpor-milliseconds-left"
 REQUEST_ID: Final = b"x-request-id"
@@ -23,7 +25,7 @@ MEMBERS: Final = "/v1/member/"
 
 @frozen
 class Caller:
-    """Who calls. ``scope``: what the key allows, of :data:`SCOPES`. ``forwarded``: another gateway has looked at the key."""
+    """Who calls. ``scope``: what the key allows, of :data:`protocol.records.SCOPES`. ``forwarded``: another gateway has looked at the key."""
 
     app: str
     scope: str = "admin"
@@ -32,10 +34,6 @@ class Caller:
 
     def may(self, scope: str) -> bool:
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
-
-
-SCOPES: Final = ("read", "write", "admin")
-"""Each implies those before it."""
 
 
 @frozen

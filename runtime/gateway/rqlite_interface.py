@@ -40,8 +40,8 @@ DATABASE: Final = "torpor.database"
 """What the user of basic authentication named, in an ASGI scope."""
 _JSON: Final = "application/json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
-_OPERATIONS: Final = {"query": "read", "execute": "write", "request": "write"}
-"""Each with the scope that its key needs; what only reads needs no more than that."""
+_OPERATIONS: Final = {"query": "read", "execute": "write", "request": "read"}
+"""Each with the least scope that its key needs; a request that turns out to write needs more."""
 
 
 @frozen
@@ -115,7 +115,7 @@ class _Operation:
         config, caller = self.interface.config, scope[CALLER]
         options = dict(QueryParams(scope["query_string"]))
         database = options.get("database", "") if caller.forwarded else scope[DATABASE]
-        if not caller.may("read" if self.name == "request" else _OPERATIONS[self.name]):
+        if not caller.may(_OPERATIONS[self.name]):
             raise Refusal("forbidden", f"this key is for scope {caller.scope}; /db/{self.name} needs more")
         if scope["method"] == "POST":
             body = await body_of_request(receive, config.body_bytes)

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from protocol.ids import DatabaseName, InvalidName
-from runtime.gateway.calls import SCOPES, Caller
+from protocol.records import SCOPES
+from runtime.gateway.calls import Caller
 from runtime.gateway.problems import Refusal
 from runtime.gateway.worker_config import Issuer
 

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from runtime.gateway.calls import SCOPES, Caller
+from protocol.records import SCOPES
+from runtime.gateway.calls import Caller
 from runtime.gateway.endpoint import CALLER, REQUEST
 from runtime.gateway.endpoints import Endpoints
 from runtime.gateway.problems import Refusal
