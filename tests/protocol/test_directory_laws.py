@@ -15,53 +15,24 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from protocol import clocks, codec, digest, directory, gossip, limits
-from protocol.chart import TABLE
 from protocol.ids import Dot, incarnation_id
 from protocol.messages import Dropped, RecordNews, SyncPage, SyncRecords
-from protocol.node import _MESSAGES
 from protocol.records import Attempt, Birth, Member, Record, Stamp, Version
-from protocol.rows import Known
-from protocol.state import Config, State
+from protocol.state import State
 from protocol.turn import Turn
+from tests.protocol.three import PEERS, STORES, Three
 
-PEERS = ("p1", "p2", "p3")
-STORES = {"p1": "aa", "p2": "bb", "p3": "cc"}
 NAMES = 6
 
 
 @define
-class Directories:
-    """Three directories without anything around them: handlers of the engine on one side, a bag of messages on the other."""
+class Directories(Three):
+    """Three nodes' directories, and all that was ever written into one of them."""
 
-    states: dict[str, State] = field(init=False)
-    flying: list[tuple[str, str, Any]] = field(factory=list)
-    """(sender, receiver, message): delivered in any order, any number of times, or never."""
     births: int = 0
     facts: dict[str, list[Record]] = field(factory=dict)
     """Incarnation → every version that was ever written."""
     dropped: set[str] = field(factory=set)
-    now: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        self.states = {}
-        for peer in PEERS:
-            state = State(Config(peer), store=STORES[peer], whole=True, known=PEERS)
-            state.nodes = {other: Known(other, joined=True) for other in PEERS if other != peer}
-            self.states[peer] = state
-
-    def turn(self, peer: str, act: Callable[[Turn], None]) -> None:
-        self.now += 1
-        turn = Turn(self.states[peer], TABLE, self.now)
-        act(turn)
-        while turn.inbox:
-            message = turn.inbox.popleft()
-            _MESSAGES[type(message)](turn, peer, message)
-        self.flying += [(peer, send.to, send.message) for send in turn.sends]
-        self.flying += [(peer, other, m) for m in turn.broadcasts for other in PEERS if other != peer]
-
-    def deliver(self, sender: str, to: str, message: Any) -> None:
-        message = codec.decode(codec.encode(message))
-        self.turn(to, lambda turn: _MESSAGES[type(message)](turn, sender, message))
 
     # What happens.
 
@@ -97,20 +68,6 @@ class Directories:
             incarnation = held[pick % len(held)]
             self.dropped.add(incarnation)
             self.turn(peer, lambda turn: turn.broadcast(Dropped(incarnation)))
-
-    def ask(self, peer: str, other: str) -> None:
-        self.turn(peer, lambda turn: gossip.ask(turn, other))
-
-    def exchange(self) -> None:
-        """Everybody asks everybody, and nothing is lost: twice, so that what was learned last is told too."""
-        self.flying.clear()
-        for _ in range(2):
-            for peer in PEERS:
-                for other in PEERS:
-                    if peer != other:
-                        self.ask(peer, other)
-                        while self.flying:
-                            self.deliver(*self.flying.pop(0))
 
     # What must hold.
 

@@ -7,23 +7,20 @@ import hashlib
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocol import codec, digest, gossip, limits
+from protocol import codec, digest, limits
 from protocol import effects as fx
 from protocol import inputs as ip
-from protocol.chart import TABLE
 from protocol.limits import SECOND
 from protocol.messages import KeyNews, SyncKeys
-from protocol.node import _MESSAGES
 from protocol.records import ApiKey, join_keys
-from protocol.rows import Known
 from protocol.state import Config, State
-from protocol.turn import Turn
 from tests.protocol.several import Several
 from tests.protocol.solo import Solo
+from tests.protocol.three import PEERS, Three
 
 ID = "00c0ffee"
 
@@ -217,43 +214,9 @@ def test_F20_F21_keys_join(one: ApiKey, two: ApiKey, three: ApiKey) -> None:
     assert join_keys(one, two).revoked == (one.revoked or two.revoked)
 
 
-PEERS = ("p1", "p2", "p3")
-
-
 @define
-class Rings:
+class Rings(Three):
     """Three nodes' keys, and what flies between them."""
-
-    states: dict[str, State] = field(init=False)
-    flying: list[tuple[str, str, Any]] = field(factory=list)
-    now: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        self.states = {peer: State(Config(peer), store=peer, whole=True, known=PEERS) for peer in PEERS}
-        for peer, state in self.states.items():
-            state.nodes = {other: Known(other, joined=True) for other in PEERS if other != peer}
-
-    def turn(self, peer: str, act: Any) -> None:
-        self.now += 1
-        turn = Turn(self.states[peer], TABLE, self.now)
-        act(turn)
-        while turn.inbox:
-            message = turn.inbox.popleft()
-            _MESSAGES[type(message)](turn, peer, message)
-        self.flying += [(peer, send.to, send.message) for send in turn.sends]
-        self.flying += [(peer, other, message) for message in turn.broadcasts for other in PEERS if other != peer]
-
-    def deliver(self, sender: str, to: str, message: Any) -> None:
-        message = codec.decode(codec.encode(message))
-        self.turn(to, lambda turn: _MESSAGES[type(message)](turn, sender, message))
-
-    def exchange(self) -> None:
-        """Everybody asks everybody, twice, and nothing is lost."""
-        self.flying.clear()
-        for peer, other in [(peer, other) for peer in PEERS for other in PEERS if peer != other] * 2:
-            self.turn(peer, lambda turn, other=other: gossip.ask(turn, other))
-            while self.flying:
-                self.deliver(*self.flying.pop(0))
 
     def play(self, step: tuple[Any, ...]) -> None:
         match step:
@@ -263,7 +226,7 @@ class Rings:
                 known = self.states[peer].keys[key(n).digest]
                 self.turn(peer, lambda turn: turn.broadcast(KeyNews(evolve(known, revoked=True))))
             case ("ask", peer, other) if peer != other:
-                self.turn(peer, lambda turn: gossip.ask(turn, other))
+                self.ask(peer, other)
             case ("deliver", n, again) if self.flying:
                 at = n % len(self.flying)
                 self.deliver(*(self.flying[at] if again else self.flying.pop(at)))
@@ -331,7 +294,7 @@ def test_F25_who_misses_one_key_of_many_is_told_of_one_leaf() -> None:
         rings.flying = [one for one in rings.flying if n and one[1] == "p2"]
         while rings.flying:
             rings.deliver(*rings.flying.pop(0))
-    rings.turn("p2", lambda turn: gossip.ask(turn, "p1"))
+    rings.ask("p2", "p1")
     sent: list[Any] = []
     while rings.flying:
         sent.append(rings.flying[0][2])
