@@ -76,8 +76,8 @@ async def test_F24_F28_F50_a_dead_member_costs_seconds_and_follows_when_it_retur
         await dead.start()  # awake
         await dead.until(event("instance started"), since=since)
         rows = await served([dead], 20, rows)
-        told = await until_asleep(nodes)
-        assert told["seal"] is not None
+        await until_asleep(nodes)
+        told = await until_told(dead, lambda one: one["seal"] is not None)  # after the last member's report
 
         await others[0].rows("users", "SELECT 1 AS x")  # once more; this time it returns to a database that sleeps
         await until_told(dead, lambda one: one["epoch"] > told["epoch"])

@@ -113,20 +113,22 @@ def victim_of(w: World, victim: str, database: str) -> Callable[[], object]:
     return {"rqlited": rqlited_of(w, database), "worker": worker, "node": w.kill}[victim]
 
 
-async def story(w: World, victim: str, steps: dict[str, Seen], prepare: Callable[[Client], Awaitable[None]]) -> None:
+async def story(w: World, victim: str, steps: dict[str, Seen], prepare: Callable[[Client], Awaitable[object]]) -> None:
     for number, (step, seen) in enumerate(steps.items()):
         client = Client(w, f"{step}{number}")
-        if steps is SLEEP:  # set before the last write: a busy machine may be asleep again before it is looked at
+        if steps is SLEEP:  # set before the first write: a busy machine may fall asleep between two statements of it
             struck = strike(client, victim, seen)
-            await prepare(client)
+            meanwhile = prepare
         else:
             await prepare(client)
             struck = strike(client, victim, seen)
+            meanwhile = Client.write
         async with trio.open_nursery() as nursery:
-            if steps is not SLEEP:
-                nursery.start_soon(client.write)
+            nursery.start_soon(meanwhile, client)
             with trio.fail_after(RECOVERS_WITHIN):
                 await struck.wait()
+            if steps is SLEEP:  # the step may have come too early for it, and a dead node answers nobody
+                nursery.cancel_scope.cancel()
         if victim == "node":  # as an operator's init system does
             await w.node.process.wait()
             await w.start()

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trio
 
-from tests.runtime.cluster_world import cluster, until_asleep, until_told
+from tests.runtime.cluster_world import cluster, members, until_asleep, until_told
 from tests.runtime.node_world import APP, World, action, event, outcome, world
 
 pytestmark = pytest.mark.real
@@ -92,21 +92,22 @@ async def test_F53_an_age_that_is_not_known_is_refused(tmp_path: Path) -> None:
 
 
 async def test_P34_each_member_answers_from_its_own_copy_and_who_is_none_wakes_it(tmp_path: Path) -> None:
-    async with cluster(tmp_path, 3, hibernation_timeout="2s", database={"replication_factor": 2}) as nodes:
-        await filled(nodes[0], 10)
-        await until_asleep(nodes)
+    two = {"replication_factor": 2}
+    async with cluster(tmp_path, 3, roomy=True, hibernation_timeout="2s", database=two) as nodes:
+        await filled(nodes[0], 10)  # by the founder: who is no member remembers no way to a member
+        told = await until_asleep(nodes)
         for node in nodes:  # the seal comes with a record of its own, once every member has reported
             await until_told(node, lambda one: one["seal"] is not None)
-        members = [node for node in nodes if node.count(event("sleep sealed")) + node.count(event("falling asleep"))]
-        (outside,) = [node for node in nodes if node not in members]
-        for node in members:
+        its, (outside,) = members(nodes, told)
+        assert nodes[0] in its
+        for node in its:
             async with node.client() as client:
                 answer = await query(client, STATE, max_stale="1h")
                 assert answer["age_s"] > 0
                 assert answer["items"][0]["n"] == 10
         async with outside.client() as client:
             assert "age_s" not in await query(client, STATE, max_stale="1h")
-        assert all(node.count(event("woken")) == 1 for node in members)
+        assert all(node.count(event("woken")) == 1 for node in its)
 
 
 async def test_F53_it_wakes_again_and_again_under_its_readers(tmp_path: Path) -> None:
