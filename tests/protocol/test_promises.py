@@ -222,6 +222,24 @@ def test_P33_P30_a_member_that_learns_of_a_sleep_drains_before_it_stops() -> Non
     assert solo.db.state == "hibernating"
 
 
+def test_P33_what_comes_late_of_a_sleep_that_is_recorded_keeps_nobody_awake() -> None:
+    solo = with_another_member()
+    solo.hear("p2")
+    solo.wait(3 * SECOND)
+    assert solo.db.state == "idle"
+    solo.hold.add(fx.Door)
+    slept_without_it(solo)
+    assert ask(solo, 7).granted
+    effects = solo.step(ip.Received, sender="p2", message=SleepProposal(solo.db.incarnation, 7))
+    (vote,) = answers(effects, SleepVote)
+    assert isinstance(vote, SleepVote)
+    assert not vote.granted
+    solo.step(ip.Received, sender="p2", message=SleepCommit(solo.db.incarnation, 7, 5))
+    solo.ack(solo.held[-1])
+    assert solo.actions(fx.Snapshot)
+    assert solo.db.state == "hibernating"
+
+
 def test_P33_P41_a_member_that_is_used_does_not_follow_a_sleep_and_calls_the_others() -> None:
     solo = with_another_member()
     solo.hold.add(fx.Door)

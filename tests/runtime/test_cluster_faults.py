@@ -72,9 +72,12 @@ async def test_F24_F28_F50_a_dead_member_costs_seconds_and_follows_when_it_retur
             assert await numbers(others[1]) == rows
         rows = await served(others, 10, rows)
 
-        since = len(dead.lines)
+        since = [len(node.lines) for node in others]
+        at = len(dead.lines)
         await dead.start()  # awake
-        await dead.until(event("instance started"), since=since)
+        await dead.until(event("instance started"), since=at)
+        for node, before in zip(others, since, strict=True):  # else they fall asleep without it, and without a seal
+            await node.until(event("node heard", peer=dead.peer), since=before)
         rows = await served([dead], 20, rows)
         await until_asleep(nodes)
         told = await until_told(dead, lambda one: one["seal"] is not None)  # after the last member's report
