@@ -33,8 +33,8 @@ help: ## This list
 run: install ## Start a node on fresh ports and data and walk through a database's life (ONCE=1: leave after the walk)
 	@$(PY) -m runtime.demo
 
-test: dev lint types ## Everything: lint, types, generated pages, all tests with a real rqlited
-	TORPOR_REQUIRE_RQLITED=1 $(PY) -m pytest $(ARGS)
+test: dev lint types ## Everything: lint, types, generated pages, all tests with a real rqlited (JOBS=2 processes)
+	TORPOR_REQUIRE_RQLITED=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 # -------------------------------------------------------------------------------------------------- what developers do
 
