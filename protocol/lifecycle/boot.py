@@ -92,6 +92,7 @@ def _resume(
 ) -> None:
     turn.decide("cluster manager started", None, f"store {turn.state.store}", databases=len(records))
     counts = {"active": 0, "hibernating": 0, "creating": 0, "quarantined": 0, "dropped": 0}
+    found: list[Hosted] = []
     for record in records:
         member = record.member(turn.me)
         promise = promises.get(record.incarnation)
@@ -109,18 +110,9 @@ def _resume(
         turn.state.by_ticket[ticket] = record.incarnation
         if hosted.raft:
             turn.act(HoldPort(ticket, hosted.raft))
-        if record.phase == "active":
-            fire(turn, hosted, "exited")
-        elif record.phase == "quarantined":
-            quarantine.explain(turn, hosted)
-        elif record.phase == "creating" and _told_nobody(turn, record):
-            turn.broadcast(Dropped(record.incarnation))
-        elif record.phase == "creating":
-            held = turn.state.names.get(record.birth.internal)
-            hosted.attempt = max(hosted.attempt, (held and held.stored) or hosted.attempt)
-            hosted.complete = hosted.joined = True  # the process before may have seen to it
-            process.begin(turn, hosted)
-            turn.after("takeover", record.incarnation, limits.TAKEOVER)
+        found.append(hosted)
+    for hosted in found:  # once every port is held: one that is sought must not be another's (F84)
+        _take_up(turn, hosted)
     for incarnation, instance in instances.items():
         counts["dropped"] += 1
         turn.erase(f"instance/{incarnation}")
@@ -128,6 +120,22 @@ def _resume(
         turn.act(Trash(instance.internal, incarnation))
     because = "listens until the directories of a majority are merged" if turn.state.listening else ""
     turn.decide("reconciliation results", None, because, "P61" if because else "", **counts)
+
+
+def _take_up(turn: Turn, hosted: Hosted) -> None:
+    record = hosted.record
+    if record.phase == "active":
+        fire(turn, hosted, "exited")
+    elif record.phase == "quarantined":
+        quarantine.explain(turn, hosted)
+    elif record.phase == "creating" and _told_nobody(turn, record):
+        turn.broadcast(Dropped(record.incarnation))
+    elif record.phase == "creating":
+        held = turn.state.names.get(record.birth.internal)
+        hosted.attempt = max(hosted.attempt, (held and held.stored) or hosted.attempt)
+        hosted.complete = hosted.joined = True  # the process before may have seen to it
+        process.begin(turn, hosted)
+        turn.after("takeover", record.incarnation, limits.TAKEOVER)
 
 
 def _told_nobody(turn: Turn, record: Record) -> bool:

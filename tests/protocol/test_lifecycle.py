@@ -460,6 +460,14 @@ def test_F24_a_new_process_leaves_what_slept_asleep_and_keeps_its_raft_port() ->
     assert solo.answers[solo.ask()].problem is None
 
 
+def test_F84_a_new_process_holds_every_raft_port_before_it_looks_for_one() -> None:
+    solo = Solo().awake()
+    assert solo.answers[solo.ask("orders")].problem is None
+    effects = solo.boot()
+    kinds = [type(one) for one in effects.actions if isinstance(one, (fx.HoldPort, fx.ReservePorts))]
+    assert kinds == [fx.HoldPort, fx.HoldPort, fx.ReservePorts, fx.ReservePorts]
+
+
 def test_P12_an_unacknowledged_birth_is_dropped_at_boot() -> None:
     solo = Solo(hold={fx.Start})
     solo.ask()
