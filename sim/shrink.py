@@ -140,7 +140,7 @@ def _one_node_less(scenario: Scenario) -> Scenario | None:
 
 def _plain(item: Fault | Traffic) -> list[Callable[[Any], Any]]:
     """Ways to make one fault or client plainer: each field that is not its default, for itself."""
-    kept = ("verb", "target", "at", "node", "database", "side", "source")
+    kept = ("verb", "target", "at", "node", "database", "side", "source", "key")
     fields = [field for field in attrs.fields(type(item)) if field.name not in kept]
     ways: list[Callable[[Any], Any]] = [
         _setting(field.name, field.default) for field in fields if getattr(item, field.name) != field.default

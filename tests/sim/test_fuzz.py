@@ -166,6 +166,14 @@ def test_a_failing_scenario_shrinks_to_what_makes_it_fail() -> None:
     assert shrink.kind_of(play(small)) == shrink.kind_of(play(scenario)) != ""
 
 
+def test_what_was_shrunk_can_be_written_down_and_read_back() -> None:
+    made = Fault("create", "key", 2 * SECOND, node="n1", key="k7")
+    scenario = Scenario("a key", lasts=9 * SECOND, faults=(made,), expect=(Expect("never", "key created"),))
+    small = shrink.shrink(scenario, lambda _: None)
+    assert small.faults == (made,)
+    assert loader.loads(writer.dumps(small)) == small
+
+
 def test_what_holds_is_not_shrunk_and_the_command_says_so() -> None:
     with pytest.raises(shrink.NothingToShrink):
         shrink.shrink(evolve(impossible(1)), lambda _: None)
