@@ -125,7 +125,7 @@ def on_proposal(turn: Turn, sender: Peer, message: SleepProposal) -> None:
     if not holds(hosted, message.epoch, sender):
         _refuse(turn, hosted, sender, message.epoch, "another epoch is promised")
         return
-    if message.epoch <= hosted.record.version.epoch:  # it came late: how that round ended is recorded, and followed (P33)
+    if message.epoch <= hosted.record.version.epoch:  # it came late: how that round ended is recorded (P33)
         _refuse(turn, hosted, sender, message.epoch, "that epoch is over")
         return
     if hosted.state != "idle" or hosted.process != "ready":
