@@ -146,9 +146,9 @@ class Keys:
 @frozen
 class SealedCopy:
     """What a sleeping database left behind at its clean stop may be read at ``path`` (``open``), or no more: → SealedAck. Answers a
-    :class:`ReadSealed`; with an empty ``incarnation`` there is nothing to read, and nothing is acknowledged. ``stamp``: what the file was at the
-    stop (:class:`runtime.gateway.sealed_file.Stamp`). ``current_at``: it holds everything that was acknowledged until then
-    (:func:`runtime.since_boot.microseconds`)."""
+    :class:`ReadSealed`; with an empty ``incarnation`` there is nothing to read here, and nothing is acknowledged; ``hops``: those gateways may
+    have a copy, the best first. ``stamp``: what the file was at the stop (:class:`runtime.gateway.sealed_file.Stamp`). ``current_at``: it
+    holds everything that was acknowledged until then (:func:`runtime.since_boot.microseconds`)."""
 
     app: str
     name: str
@@ -158,6 +158,7 @@ class SealedCopy:
     path: str = ""
     stamp: tuple[int, ...] = ()
     current_at: int = 0
+    hops: tuple[Hop, ...] = ()
 
 
 @frozen
@@ -303,6 +304,7 @@ def _shape(cls: type) -> tuple[tuple[str, type | tuple[type, ...]], ...]:
 _PARTS: Final[dict[tuple[type, str], type]] = {
     (WorkerConfig, "issuers"): Issuer,
     (Routed, "hops"): Hop,
+    (SealedCopy, "hops"): Hop,
     (Keys, "keys"): Key,
 }
 """Fields that hold values of a class."""
