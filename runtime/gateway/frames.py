@@ -137,7 +137,8 @@ class Believe:
 @frozen
 class Keys:
     """These API keys are new, or have changed. A worker that has joined is told of all, in parts, the last of which is empty. ``complete``: the
-    node lacks none that others know, so that a key which the worker was never told of is none (R36, F87)."""
+    node listens no more (P61), and lacks none that others know, so that a key which the worker was never told of is none (R36, F87). Told
+    again whenever that changes."""
 
     keys: tuple[Key, ...]
     complete: bool

@@ -90,6 +90,17 @@ def test_R13_what_is_no_origin_is_refused(wrong: str) -> None:
         load(None, [f'gateway.cors_origins=["{wrong}"]'])
 
 
+async def test_P61_a_gateway_is_ready_while_its_node_does_not_listen_and_lives_all_the_same() -> None:
+    async with gateway() as world, world.client() as client:
+        for complete in (True, False, True):
+            world.host.keys(None, (), complete=complete)
+            with trio.fail_after(20):
+                while (answer := await client.get("/readyz")).is_success != complete:
+                    pass  # until the frame has been read
+            assert complete or kind_of(answer) == "listening"
+            assert (await client.get("/healthz")).status_code == 200
+
+
 @pytest.mark.real
 async def test_a_gateway_that_stops_is_not_ready_and_still_answers(rqlited: Rqlited) -> None:
     async with gateway({("one", "users"): rqlited.url}, drain_s=20.0) as world, world.client() as client:
