@@ -181,6 +181,18 @@ def test_P34_each_member_reads_its_own_copy_and_who_is_none_names_the_members(rf
     assert not any(world.read(peer).open or world.read(peer).hops for peer in world.machines)
 
 
+def test_F53_a_member_whose_copy_has_no_age_names_nobody_and_wakes_as_for_any_client() -> None:
+    world = asleep(4)
+    member = next(iter(world.states()))
+    world.crash(member)
+    world.run(SECOND)
+    world.boot(member)
+    world.run(5 * SECOND)
+    told = world.read(member)
+    assert (told.open, told.hops) == (False, ())
+    assert set(world.states().values()) == {"hibernating"}
+
+
 def test_F93_only_members_that_are_heard_are_named() -> None:
     world = asleep(4)
     first, *others = world.states()
