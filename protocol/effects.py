@@ -219,8 +219,9 @@ class Keys:
 class SealedCopy:
     """Tell ``worker`` that it may read the copy that this sleeping database left at its clean stop (``open``; in answer to a
     :class:`protocol.inputs.ReadSealed`), or that it may not, which revokes whatever it was told before: → SealedAck. With an empty
-    ``incarnation`` there is nothing to read, and nothing is acknowledged. Generations only grow within a process. ``current_at``: the copy
-    holds everything that was acknowledged until then (µs, the clock of the inputs)."""
+    ``incarnation`` there is nothing to read here, and nothing is acknowledged; ``hops``: those gateways may have a copy, the best first.
+    Generations only grow within a process. ``current_at``: the copy holds everything that was acknowledged until then (µs, the clock of the
+    inputs)."""
 
     worker: int
     app: str
@@ -230,6 +231,7 @@ class SealedCopy:
     generation: int = 0
     open: bool = False
     current_at: int = 0
+    hops: tuple[Hop, ...] = ()
 
 
 Action = (

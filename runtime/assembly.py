@@ -21,7 +21,7 @@ from protocol import codec
 from protocol.chart import TABLE, Chart
 from protocol.inputs import Boot, Input
 from protocol.node import Config, Node
-from runtime import __version__, database_keys
+from runtime import __version__, database_keys, logs
 from runtime.control import Control
 from runtime.database_keys import KeyService
 from runtime.directories import Directories
@@ -192,6 +192,7 @@ async def assemble(means: Means, instances: trio.Nursery) -> Parts:
         rqlite=rqlite,
         tls=_public_tls(settings),
         longest_s=_longest(settings.gateway),
+        stderr=logs.descriptor(),
     )
     watch = StuckWatch(supervisor)
     control = Control(

@@ -274,11 +274,11 @@ class Executor:
         self._gateway.answer(frames.Request(action.request), error=error)
 
     def _route(self, action: effects.Route) -> None:
-        hops = tuple(frames.Hop(hop.peer, hop.gateway, hop.fingerprint) for hop in action.hops)
-        self._gateway.route(frames.Request(action.request), action.app, action.name, hops)
+        self._gateway.route(frames.Request(action.request), action.app, action.name, _hops(action.hops))
 
     def _sealed_copy(self, action: effects.SealedCopy) -> None:
-        copy = frames.SealedCopy(action.app, action.name, action.incarnation, action.generation)
+        known = (action.app, action.name, action.incarnation, action.generation)
+        copy = frames.SealedCopy(*known, hops=_hops(action.hops))
         if action.open:
             place = self._directories.instance(action.internal, action.incarnation)
             copy = self._resting.told(copy, place, action.current_at)
@@ -296,6 +296,10 @@ def render(decision: effects.Decision) -> None:
     """One log line of a decision: the event of R60, its fields, and the reason and law that it followed."""
     said = (("database", decision.database), ("because", decision.because), ("law", decision.law))
     log.info(decision.event, **dict(decision.fields), **{name: text for name, text in said if text})
+
+
+def _hops(hops: tuple[effects.Hop, ...]) -> tuple[frames.Hop, ...]:
+    return tuple(frames.Hop(hop.peer, hop.gateway, hop.fingerprint) for hop in hops)
 
 
 def _fields(value: Any) -> dict[str, Any]:

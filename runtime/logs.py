@@ -74,6 +74,13 @@ def configure(settings: LoggingSettings, node_id: str = "") -> None:
     )
 
 
+def descriptor() -> int | None:
+    """Of the file that logs go to, for processes whose lines belong there, too; None: they go to standard error, which is everybody's. It is
+    opened for appending, so that a line that is one write never stands within another process's."""
+    files = (handler.file for handler in logging.getLogger().handlers if isinstance(handler, _Handler))
+    return next((file.fileno() for file in files if file is not None), None)
+
+
 def take_libp2p_over() -> None:
     """libp2p's own logs by the level of ours. To be called once more when it has been imported: its import cuts its loggers off from our
     handler, and their warnings would come out on standard error, wherever ours go."""
@@ -102,11 +109,15 @@ class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
         pass
 
+    @property
+    def file(self) -> TextIO | None:
+        return None if self.stream in (sys.stderr, sys.__stderr__) else self.stream
+
     def close(self) -> None:
         super().close()
-        if self.stream is not sys.stderr and self.stream is not sys.__stderr__:
+        if self.file is not None:
             with suppress(OSError):  # a full disk, again: closing writes what is still buffered
-                self.stream.close()
+                self.file.close()
 
 
 def _with_node(node_id: str) -> structlog.typing.Processor:

@@ -228,12 +228,17 @@ class LoggingSettings:
     format: Literal["console", "json"] = setting(
         choice("console", "json"), "console", "For a person, or one JSON object on each line."
     )
-    file: Path | None = setting(PATH_OR_NOTHING, None, "Appended to; without one, logs go to standard error.")
+    file: Path | None = setting(
+        PATH_OR_NOTHING,
+        None,
+        "Appended to, by the node and its gateway workers; without one, logs go to standard error. It is kept open: rotate it by copying and "
+        "truncating.",
+    )
     access: bool = setting(
         switch(),
         False,
-        "One line of JSON for each request of a client, by the gateway's workers on standard error: id, endpoint, application, status, "
-        "time; never statements, arguments or keys.",
+        "One line of JSON for each request of a client, among the other lines whatever their format: id, endpoint, application, status, time; "
+        "never statements, arguments or keys.",
     )
 
 

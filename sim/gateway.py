@@ -177,7 +177,7 @@ class Worker:
         gate = self._named.get(query.database)
         if gate is not None and gate.open and self.leased:
             self._enter(gate, query)
-        elif query.max_stale and self.leased:
+        elif not query.current and self.leased:
             self.copies.take(query)
         elif not self.leased or not self.hops.take(query):
             self._wait(query)

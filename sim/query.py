@@ -22,6 +22,7 @@ class Query:
         "asked_again",
         "begun",
         "client",
+        "current",
         "database",
         "detail",
         "forwarded",
@@ -48,6 +49,8 @@ class Query:
         self.begun = begun
         self.max_stale = max_stale
         """While its database sleeps, a copy that is no older than this will do; 0: it has to be current."""
+        self.current = not max_stale
+        """Copies answer it no more: it goes the ordinary way."""
         self.as_of = -1
         """Answered from a sealed copy: since when (the world's time) the copy may lack something; -1: from rqlited."""
         self.forwarded = False

@@ -1,6 +1,7 @@
 """Reads of sleeping databases, as a gateway worker does them. The laws kept here are P34 (a copy is read between the node's word that it may be
 and its word that it may no more; closing ends every reader, and is acknowledged once there is none) and F53 (what somebody has opened since,
-or what is too old, is no answer: the query goes the ordinary way).
+or what is too old, is no answer: the query goes the ordinary way; where the node hosts nothing, that is the way to a member, who answers it
+from its copy).
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ class Copies:
         if copy is not None:
             self._read(query, copy)
             return
+        if self._worker.hops.take(query):
+            query.current = True  # when nobody is there, its own node is asked for a way, and not for a copy again
+            return
         waiting = self._asking.setdefault(query.database, [])
         waiting.append(query)
         self._schedule.after(timings.SEALED_PATIENCE, self._worker.do, self._not_told, query)
@@ -69,7 +73,7 @@ class Copies:
             self._ordinary(query)
 
     def _ordinary(self, query: Query) -> None:
-        query.max_stale = 0
+        query.current = True
         self._worker.submit(query)
 
     # What the node says.
@@ -80,6 +84,8 @@ class Copies:
             self._open[database] = copy
         elif copy.incarnation:
             self._close(copy, database)
+        elif copy.hops:
+            self._worker.hops.learn(database, copy.hops)
         for query in self._asking.pop(database, ()):
             if copy.open:
                 self._read(query, copy)

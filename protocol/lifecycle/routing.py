@@ -20,7 +20,7 @@ def ask(turn: Turn, record: Record, request: int) -> None:
     if request in turn.state.forwarded:
         members = ", ".join(record.peers)
         turn.answer(request, "not-a-member", f"{internal} is served by {members}, not by this node")
-    elif record.phase == "active" and (hops := _hops(turn, record)):
+    elif record.phase == "active" and (hops := gateways(turn, record)):
         turn.act(Route(request, record.incarnation, record.birth.app, record.birth.name, hops))
     elif record.phase in ("active", "hibernating"):
         _seek(turn, record, request)
@@ -28,7 +28,7 @@ def ask(turn: Turn, record: Record, request: int) -> None:
         turn.answer(request, "instance-failed", f"{internal} is {record.phase}")
 
 
-def _hops(turn: Turn, record: Record) -> tuple[Hop, ...]:
+def gateways(turn: Turn, record: Record) -> tuple[Hop, ...]:
     """The gateways of the members that are heard, those first that missed no heartbeat. Among equals each node has an order
     of its own, so that all who are no members do not crowd before one that is."""
     interval = turn.state.config.health_interval
@@ -85,7 +85,7 @@ def on_seek(turn: Turn, incarnation: str) -> None:
         _seek_on(turn, record, seeking)
         return
     seconds = turn.state.config.wake_deadline / limits.SECOND
-    asleep = record.phase == "hibernating" and bool(_hops(turn, record))
+    asleep = record.phase == "hibernating" and bool(gateways(turn, record))
     problem: Problem = "wake-timeout" if asleep else "members-unheard"
     what = "said that it is awake" if asleep else "been heard"
     detail = f"no member has {what} within {seconds:g} s; members: {_members(turn, record)}"
@@ -98,7 +98,7 @@ def on_heard(turn: Turn, peer: Peer) -> None:
     """A node was heard: clients may have waited for just that."""
     for incarnation in [one for one in turn.state.seeking if peer in turn.state.records[one].peers]:
         record = turn.state.records[incarnation]
-        if record.phase == "active" and _hops(turn, record):
+        if record.phase == "active" and gateways(turn, record):
             for request in end_wait(turn, incarnation):
                 ask(turn, record, request)
 

@@ -1,5 +1,5 @@
 """Reading a database while it sleeps, without waking it. The laws kept here are P34 (only a sealed copy is read, and a start revokes every
-reader first) and F53 (the age is right, or nothing is read).
+reader first), F53 (the age is right, or nothing is read) and F93 (who hosts nothing names those who may have a copy, and wakes nothing).
 
     clean stop → sealed by the record → a worker asks → it is told of the copy … a start is wanted → closed → acknowledged → Start
 
@@ -16,10 +16,11 @@ A read is no activity: it neither wakes nor vetoes, for it never gets to rqlited
 from __future__ import annotations
 
 from protocol import directory
-from protocol.effects import SealedCopy
+from protocol.effects import Hop, SealedCopy
 from protocol.ids import DatabaseName, InvalidName
 from protocol.inputs import ReadSealed
-from protocol.records import Seal
+from protocol.lifecycle import routing
+from protocol.records import Record, Seal
 from protocol.state import Hosted
 from protocol.turn import Turn
 
@@ -34,9 +35,10 @@ def on_read(turn: Turn, asked: ReadSealed) -> None:
     """A worker has a client that accepts an age: answered always, and at once."""
     if asked.worker not in turn.state.workers:
         return
-    hosted = _named(turn, asked)
+    record = _named(turn, asked)
+    hosted = turn.state.hosted.get(record.incarnation) if record is not None else None
     if hosted is None or not readable(hosted):
-        turn.act(SealedCopy(asked.worker, asked.app, asked.name))
+        turn.act(SealedCopy(asked.worker, asked.app, asked.name, hops=_elsewhere(turn, record, hosted)))
         return
     readers = hosted.readers
     readers.admit(asked.worker)
@@ -44,13 +46,20 @@ def on_read(turn: Turn, asked: ReadSealed) -> None:
     turn.act(SealedCopy(asked.worker, asked.app, asked.name, *copy))
 
 
-def _named(turn: Turn, asked: ReadSealed) -> Hosted | None:
-    """The database of that name, if this node hosts it; never one that is quarantined (P15)."""
+def _named(turn: Turn, asked: ReadSealed) -> Record | None:
+    """The database of that name; never one that is quarantined (P15)."""
     try:
-        chosen = directory.chosen(turn.state, DatabaseName.internal_of(asked.app, asked.name))
+        return directory.chosen(turn.state, DatabaseName.internal_of(asked.app, asked.name))
     except InvalidName:
         return None
-    return turn.state.hosted.get(chosen.incarnation) if chosen is not None else None
+
+
+def _elsewhere(turn: Turn, record: Record | None, hosted: Hosted | None) -> tuple[Hop, ...]:
+    """Who may have the copy of what is not here: a member knows whether it has, and how old, and may wake what its client finds too old. A
+    member that has its data, but no copy of the seal, wakes it as for any client."""
+    if record is None or record.seal is None or not (hosted is None or hosted.lost):
+        return ()
+    return routing.gateways(turn, record)
 
 
 def readable(hosted: Hosted) -> bool:

@@ -81,7 +81,8 @@ class Gateway:
         rqlite = RqliteInterface(config, queries, sql)
         bounds = Bounds(config.query_timeout_s, config.body_bytes)
         healthz = Endpoint("/healthz", ("GET",), "", self._healthz, bounds, gives=bodies.Health, problems=("stopping",))
-        readyz = Endpoint("/readyz", ("GET",), "", self._readyz, bounds, gives=bodies.Health, problems=("stopping",))
+        unready = ("stopping", "listening")
+        readyz = Endpoint("/readyz", ("GET",), "", self._readyz, bounds, gives=bodies.Health, problems=unready)
         described = Description((*endpoints, healthz, readyz))
         pages = [healthz, readyz, *described.pages(bounds)]
         self._open = {page.path: _router([page], "") for page in pages}
@@ -172,6 +173,9 @@ class Gateway:
     async def _readyz(self, _call: Call) -> bytes:
         if self._doors.stopping or not self._doors.serving:
             raise Refusal("stopping", "this gateway is stopping, or has lost its node")
+        if not await self._callers.complete():
+            waits = "the directories of a majority of its cluster"
+            raise Refusal("listening", f"this node still waits for {waits}, see `torpor status` and its log")
         return b'{"status":"ready"}'
 
 

@@ -19,7 +19,7 @@ from runtime.gateway.tokens import Tokens, is_token, unauthorized
 from runtime.gateway.worker_config import WorkerConfig
 
 TOLD_S: Final = 5.0
-"""How long a request with an unknown key waits in a worker that has not been told of all keys yet."""
+"""How long a request with an unknown key, or one that asks whether the node is ready, waits in a worker that has not been told all yet."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -41,6 +41,15 @@ class Callers:
         if not frame.keys or frame.complete:
             self._told.set()
 
+    async def complete(self) -> bool:
+        """Whether the node listens no more (P61): it knows what others know. Waits for the node's first word about it."""
+        try:
+            async with asyncio.timeout(TOLD_S):
+                await self._told.wait()
+        except TimeoutError:
+            return False
+        return self._complete
+
     async def of(self, headers: Headers) -> Caller:
         """Who presents these. Raises :class:`Refusal`."""
         return await self.who(presented(headers))
@@ -54,11 +63,7 @@ class Callers:
             raise unauthorized("what was presented is neither an API key (torpor_…) nor a JSON Web Token")
         key = self._ring.find(text)
         if key is None and not self._told.is_set():
-            try:
-                async with asyncio.timeout(TOLD_S):
-                    await self._told.wait()
-            except TimeoutError:
-                pass  # it is not known, and said so below
+            await self.complete()
             key = self._ring.find(text)
         if key is None and not self._complete:
             raise Refusal(

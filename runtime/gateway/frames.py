@@ -137,7 +137,8 @@ class Believe:
 @frozen
 class Keys:
     """These API keys are new, or have changed. A worker that has joined is told of all, in parts, the last of which is empty. ``complete``: the
-    node lacks none that others know, so that a key which the worker was never told of is none (R36, F87)."""
+    node listens no more (P61), and lacks none that others know, so that a key which the worker was never told of is none (R36, F87). Told
+    again whenever that changes."""
 
     keys: tuple[Key, ...]
     complete: bool
@@ -146,9 +147,9 @@ class Keys:
 @frozen
 class SealedCopy:
     """What a sleeping database left behind at its clean stop may be read at ``path`` (``open``), or no more: → SealedAck. Answers a
-    :class:`ReadSealed`; with an empty ``incarnation`` there is nothing to read, and nothing is acknowledged. ``stamp``: what the file was at the
-    stop (:class:`runtime.gateway.sealed_file.Stamp`). ``current_at``: it holds everything that was acknowledged until then
-    (:func:`runtime.since_boot.microseconds`)."""
+    :class:`ReadSealed`; with an empty ``incarnation`` there is nothing to read here, and nothing is acknowledged; ``hops``: those gateways may
+    have a copy, the best first. ``stamp``: what the file was at the stop (:class:`runtime.gateway.sealed_file.Stamp`). ``current_at``: it
+    holds everything that was acknowledged until then (:func:`runtime.since_boot.microseconds`)."""
 
     app: str
     name: str
@@ -158,6 +159,7 @@ class SealedCopy:
     path: str = ""
     stamp: tuple[int, ...] = ()
     current_at: int = 0
+    hops: tuple[Hop, ...] = ()
 
 
 @frozen
@@ -303,6 +305,7 @@ def _shape(cls: type) -> tuple[tuple[str, type | tuple[type, ...]], ...]:
 _PARTS: Final[dict[tuple[type, str], type]] = {
     (WorkerConfig, "issuers"): Issuer,
     (Routed, "hops"): Hop,
+    (SealedCopy, "hops"): Hop,
     (Keys, "keys"): Key,
 }
 """Fields that hold values of a class."""

@@ -19,7 +19,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from runtime.gateway.frames import Hop, Routed
+from runtime.gateway.frames import Hop
 from runtime.gateway.tls import fingerprint_of
 from runtime.gateway.upstream import Attempt, Broken, Connection, Incoming, NotSent, Response, TooLarge, Upstream
 
@@ -44,12 +44,13 @@ class Routes:
         self._clock = clock
         self._known: dict[tuple[str, str], tuple[float, tuple[Hop, ...]]] = {}
 
-    def learn(self, routed: Routed) -> None:
-        key = (routed.app, routed.name)
+    def learn(self, app: str, name: str, hops: tuple[Hop, ...]) -> None:
+        """The node has said it."""
+        key = (app, name)
         self._known.pop(key, None)  # the newest stands last
         if len(self._known) >= ROUTES:
             del self._known[next(iter(self._known))]
-        self._known[key] = (self._clock() + ROUTE_S, routed.hops)
+        self._known[key] = (self._clock() + ROUTE_S, hops)
 
     def get(self, app: str, name: str) -> tuple[Hop, ...]:
         """Best first; empty: nobody has said, or too long ago."""

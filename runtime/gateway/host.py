@@ -102,7 +102,7 @@ class _Place:
 class GatewayHost:
     """All gateway workers of a node. ``listen``: ``host:port`` (port 0: any free one). ``between``: the bound listening socket for other
     nodes' gateways; None: queries of theirs are not taken. ``rqlite``: the one for clients of rqlite; None: there is none. Both are closed by this object. ``tls``: what clients are shown; None: plain HTTP.
-    ``longest_s``: what a request in flight may still take when its worker leaves to a successor. ``deliver`` is called with every frame, in the order
+    ``stderr``: a descriptor, where workers write their log; None: our standard error. ``longest_s``: what a request in flight may still take when its worker leaves to a successor. ``deliver`` is called with every frame, in the order
     of each worker; it must not block, and may call the methods of this object."""
 
     listen: str
@@ -113,6 +113,7 @@ class GatewayHost:
     rqlite: socket.socket | None = None
     tls: PublicTls | None = None
     longest_s: float = 60.0
+    stderr: int | None = None
     url: str = field(default="", init=False)
     """Where it serves, once it does."""
     rqlite_url: str = field(default="", init=False)
@@ -307,7 +308,7 @@ class GatewayHost:
     async def _one(self, place: _Place) -> int | None:
         """One worker, from its start until it was reaped; its exit code."""
         self._started += 1
-        worker = place.worker = await start(self._started, self._sockets())
+        worker = place.worker = await start(self._started, self._sockets(), self.stderr)
         self._running[worker.number] = worker
         self._queue(worker, pack(attrs.evolve(self.config, worker=worker.number)))
         try:

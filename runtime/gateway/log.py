@@ -1,6 +1,8 @@
-"""A worker's log: structlog, one JSON object a line, on standard error, which is the node's (R60).
+"""A worker's log: structlog, one JSON object a line, on its standard error, which its node has made what its own log goes to: a file, or standard
+error (R60).
 
-The law kept here: no line holds a key, a statement or an argument, whatever a client writes and wherever. So a path is told only when it is
+The laws kept here: a line is one write, so that it never stands within another process's, and one that cannot be written is lost, and nothing
+else with it; no line holds a key, a statement or an argument, whatever a client writes and wherever. So a path is told only when it is
 one of ours, and of an error that nobody expected its kind and the places in our code, not its words. structlog (with the rich tracebacks that it imports) takes
 longer to load than the rest of a worker, so it is loaded after the worker serves, and a quiet worker never waits for it.
 """
@@ -8,12 +10,14 @@ longer to load than the rest of a worker, so it is loaded after the worker serve
 from __future__ import annotations
 
 import functools
-import sys
+import os
+from contextlib import suppress
 from traceback import extract_tb
 from typing import Any, Final
 
 import orjson
 
+_STDERR: Final = 2
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -64,7 +68,7 @@ class Log:
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.JSONRenderer(serializer=_json),
             ],
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            logger_factory=_Lines,
             wrapper_class=structlog.make_filtering_bound_logger(
                 min(self._level, LEVELS["info"]) if self._access else self._level
             ),
@@ -72,5 +76,18 @@ class Log:
         return structlog.get_logger("gateway").bind(worker=self._worker)
 
 
-def _json(value: Any, **_options: Any) -> str:
-    return orjson.dumps(value, default=repr).decode()
+class _Lines:
+    """What structlog writes with."""
+
+    def __init__(self, *_name: object) -> None:
+        pass
+
+    def msg(self, line: bytes) -> None:
+        with suppress(OSError):  # a full disk, or a reader that is gone: no reason to fail a request
+            os.write(_STDERR, line)
+
+    debug = info = warning = error = msg
+
+
+def _json(value: Any, **_options: Any) -> bytes:
+    return orjson.dumps(value, default=repr, option=orjson.OPT_APPEND_NEWLINE)

@@ -47,6 +47,7 @@ _TABLE: Final[dict[str, tuple[int, str]]] = {
     "may-have-committed": (503, "The outcome of the write is not known"),
     "busy": (503, "Too many requests at once"),
     "stopping": (503, "This gateway is stopping"),
+    "listening": (503, "This node does not know yet what there is"),
     "query-timeout": (504, "The query took too long"),
     # From the node: creation and wake.
     "insufficient-nodes": (503, "Too few nodes can host the database"),
@@ -76,7 +77,7 @@ NODE: Final = frozenset(
 )
 """What a node can say of a database that is to be opened."""
 TYPES: Final = frozenset(_TABLE)
-RETRY_AFTER: Final = frozenset({"unavailable", "busy", "stopping"})
+RETRY_AFTER: Final = frozenset({"unavailable", "busy", "stopping", "listening"})
 """Types whose cause passes by itself within a second or so."""
 
 

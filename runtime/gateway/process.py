@@ -32,9 +32,9 @@ class WorkerProcess:
     """Incarnation → the generation under which its sealed copy was closed, and when; until it has no reader any more."""
 
 
-async def start(number: int, sockets: Mapping[str, socket.socket]) -> WorkerProcess:
-    """Start a worker's process. It inherits ``sockets``, each by the name of its option, and nothing else; its session is its own, so that
-    Ctrl-C reaches the node alone."""
+async def start(number: int, sockets: Mapping[str, socket.socket], stderr: int | None) -> WorkerProcess:
+    """Start a worker's process. It inherits ``sockets``, each by the name of its option, ``stderr`` (None: ours), and nothing else; its session
+    is its own, so that Ctrl-C reaches the node alone."""
     ours, theirs = socket.socketpair()
     try:
         given = {"channel": theirs, **sockets}
@@ -43,7 +43,12 @@ async def start(number: int, sockets: Mapping[str, socket.socket]) -> WorkerProc
         for name, fd in zip(given, fds, strict=True):
             command += [f"--{name}", str(fd)]
         process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.DEVNULL, pass_fds=fds, start_new_session=True, env=_environment()
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
+            pass_fds=fds,
+            start_new_session=True,
+            env=_environment(),
         )
     except BaseException:
         ours.close()

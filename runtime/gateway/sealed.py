@@ -5,6 +5,8 @@
 - A reader that SQLite does not end within :data:`GIVEN_UP_S` is not waited for: its answer is void, it holds no lock and writes nothing.
 - The age is that of the answer when it is told; one that is older than the client accepts is not told.
 - Without a lease nothing is read: who does not hear the node would not hear that a start is wanted.
+- Where the node hosts nothing, it names those who may have a copy, and the query goes to one of them the ordinary way (F93): it is the
+  member that answers it from its copy, or wakes. Only when none of them can be reached the node itself is asked to wake (F14).
 
 Whatever is not answered here is answered by rqlited, so there is no failure of its own but the query's time and size.
 """
@@ -26,6 +28,7 @@ from runtime.gateway.arguments import Bound
 from runtime.gateway.calls import Call
 from runtime.gateway.doors import Doors
 from runtime.gateway.frames import ReadSealed, SealedAck, SealedCopy
+from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
 from runtime.gateway.sealed_file import HEAP_BYTES, Bounds, Reader, Stamp, TooLarge, TooLate, TooMany, Unreadable
 from runtime.gateway.worker_config import WorkerConfig
@@ -54,10 +57,11 @@ class _Reading:
 
 @define(eq=False)
 class Copies:
-    """All sealed copies that one worker may read. ``send`` takes frames for the node."""
+    """All sealed copies that one worker may read. ``routes``: learns of those elsewhere. ``send`` takes frames for the node."""
 
     config: WorkerConfig
     doors: Doors
+    routes: Routes
     send: Callable[[ReadSealed | SealedAck], None]
     _open: dict[_Name, SealedCopy] = field(factory=dict[_Name, SealedCopy], init=False)
     _closed: dict[str, SealedCopy] = field(factory=dict[str, SealedCopy], init=False)
@@ -75,6 +79,8 @@ class Copies:
             self._open[name] = copy
         elif copy.incarnation:
             self._close(name, copy)
+        elif copy.hops:
+            self.routes.learn(*name, copy.hops)
         asked = self._asked.pop(name, None)
         if asked is not None and not asked.done():
             asked.set_result(None)
@@ -160,7 +166,8 @@ class Copies:
     async def _copy(self, call: Call, name: str) -> SealedCopy | None:
         key = (call.app, name)
         known = self._open.get(key)
-        if known is not None or self.doors.is_open(*key) or not self.doors.serving:
+        elsewhere = not call.caller.forwarded and self.routes.get(*key)
+        if known is not None or self.doors.is_open(*key) or elsewhere or not self.doors.serving:
             return known
         asked = self._asked.get(key)
         if asked is None:

@@ -146,7 +146,7 @@ class Waiting:
         if key is not None and key[2]:
             self._end_question(key, Refusal("not-a-member", "this node does not serve the database"))
         else:
-            self._routes.learn(routed)
+            self._routes.learn(routed.app, routed.name, routed.hops)
             self._end_question(key, None)
 
     def _end_question(self, key: _Key | None, refusal: Refusal | None) -> None:

@@ -140,7 +140,7 @@ class Worker:
         self._doors = doors = Doors(config.worker, config.lease_s, self._channel.send, time.monotonic)
         routes = Routes(time.monotonic)
         self._waiting = Waiting(config, doors, routes, self._channel.send)
-        self._copies = copies = Copies(config, doors, self._channel.send)
+        self._copies = copies = Copies(config, doors, routes, self._channel.send)
         self._upstream = Upstream(config.connections)
         context = tls.client(config.identity, config.authority) if config.identity else None
         self._hops = hops = Hops(context, config.connections, time.monotonic)

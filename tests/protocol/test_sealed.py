@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from protocol import effects as fx
 from protocol import inputs as ip
 from protocol.limits import SECOND
-from protocol.records import Seal
+from protocol.messages import RecordNews
+from protocol.records import Seal, quarantined
 from tests.protocol.solo import CONFIG, Solo
 from tests.protocol.test_several import asleep, created
 
@@ -163,14 +165,71 @@ def test_R1_a_name_that_is_none_has_no_copy() -> None:
 
 
 @pytest.mark.parametrize("rf", [1, 2, 3])
-def test_P34_each_member_reads_its_own_copy_and_who_is_none_reads_nothing(rf: int) -> None:
+def test_P34_each_member_reads_its_own_copy_and_who_is_none_names_the_members(rf: int) -> None:
     world = asleep(4, rf)
     members = set(world.states())
-    assert {peer for peer in world.machines if world.read(peer).open} == members
+    for peer in world.machines:
+        told = world.read(peer)
+        assert told.open == (peer in members)
+        assert {hop.peer for hop in told.hops} == (set() if told.open else members)
+        assert told.open or (told.incarnation, told.generation) == ("", 0), "nothing is closed by it"
+    world.run(10 * SECOND)
+    assert set(world.states().values()) == {"hibernating"}, "and nobody has woken anything"
     request = world.ask("p1")
     world.run(3 * SECOND)
     assert world.problem(request) is None, world.story()
-    assert not any(world.read(peer).open for peer in world.machines)
+    assert not any(world.read(peer).open or world.read(peer).hops for peer in world.machines)
+
+
+def test_F53_a_member_whose_copy_has_no_age_names_nobody_and_wakes_as_for_any_client() -> None:
+    world = asleep(4)
+    member = next(iter(world.states()))
+    world.crash(member)
+    world.run(SECOND)
+    world.boot(member)
+    world.run(5 * SECOND)
+    told = world.read(member)
+    assert (told.open, told.hops) == (False, ())
+    assert set(world.states().values()) == {"hibernating"}
+
+
+def test_F93_only_members_that_are_heard_are_named() -> None:
+    world = asleep(4)
+    first, *others = world.states()
+    (outside,) = set(world.machines) - {first, *others}
+    world.crash(first)
+    world.run(10 * SECOND)
+    assert {hop.peer for hop in world.read(outside).hops} == set(others)
+    for peer in others:
+        world.crash(peer)
+    world.run(10 * SECOND)
+    assert world.read(outside).hops == ()
+
+
+def test_P15_nobody_is_sent_to_a_database_that_is_quarantined() -> None:
+    world = asleep(4)
+    (outside,) = set(world.machines) - set(world.states())
+    (incarnation,) = world.incarnations()
+    node = world.machines[outside].node
+    assert node is not None
+    world.step(outside, ip.Received, sender="p1", message=RecordNews(quarantined(node.state.records[incarnation])))
+    assert world.read(outside).hops == ()
+
+
+def test_P54_a_member_without_its_data_names_the_others_and_not_itself() -> None:
+    world = asleep()
+    lost, *others = sorted(world.states())
+    world.wiped.add(lost)
+    world.ask(lost)
+    world.run(20 * SECOND)
+    assert set(world.states().values()) == {"hibernating"}
+    node = world.machines[lost].node
+    assert node is not None
+    (record,) = node.state.records.values()
+    assert (record.seal, world.read(lost).hops) == (None, ()), "it takes part in no sleep: there is no seal"
+    (hosted,) = node.state.hosted.values()
+    node.state.records[record.incarnation] = hosted.record = evolve(record, seal=Seal(1, 1))
+    assert sorted(hop.peer for hop in world.read(lost).hops) == others
 
 
 def test_P34_a_sleep_that_one_member_missed_has_no_copy_to_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -51,6 +52,34 @@ async def test_F33_three_machines_lose_their_power_at_once_and_serve_all_that_wa
         assert await nodes[2].rows("sleepy", "SELECT n FROM t") == [{"n": 1}]
         await until_asleep(nodes)
         await until_asleep(nodes, "sleepy")
+
+
+async def readiness(node: World, kind: str) -> dict[str, Any]:
+    """What ``/readyz`` says, once it is of this problem's type, or ``ready``."""
+    async with node.client() as client:
+        with trio.fail_after(20):
+            while True:  # the worker hears of it a moment after the log
+                said = (await client.get("/readyz")).json()
+                if kind in (said.get("status"), str(said.get("type")).rpartition(":")[2]):
+                    return said
+
+
+async def test_P61_a_node_that_still_listens_lives_and_is_not_ready(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2) as nodes:
+        first, second = nodes
+        await readiness(second, "ready")
+        await die(first, second)
+        since = len(second.lines)
+        await second.start()
+        said = await readiness(second, "listening")
+        assert said["status"] == 503
+        assert "directories of a majority" in said["detail"]
+        async with second.client() as client:
+            assert (await client.get("/healthz")).status_code == 200
+        assert second.count(merged, since=since) == 0
+        await first.start()
+        await second.until(merged, since=since)
+        await readiness(second, "ready")
 
 
 async def torpor(node: World, command: str) -> str:

@@ -226,6 +226,18 @@ def test_R36_a_key_that_may_not_have_been_heard_of_yet_is_not_called_unknown() -
         of(callers(complete=False), text)
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_P61_a_worker_that_was_told_nothing_yet_waits_before_it_says_that_it_is_not_ready(complete: bool) -> None:
+    """Else a load balancer would leave a gateway whenever its workers are replaced."""
+    made = Callers(WorkerConfig({}), Clock())
+
+    async def ready() -> bool:
+        asyncio.get_running_loop().call_soon(made.told, Keys((), complete))
+        return await made.complete()
+
+    assert asyncio.run(ready()) == complete
+
+
 def test_R36_a_worker_that_was_told_nothing_yet_waits_for_it() -> None:
     text, digest = new_key()
     made = Callers(WorkerConfig({}), Clock())

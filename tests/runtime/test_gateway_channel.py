@@ -18,6 +18,7 @@ from runtime.gateway.frames import ChannelBroken, decode, encode, request_of, wo
 NUMBERS = st.integers(0, 2**31)
 TEXTS = st.text(max_size=20)
 REQUESTS = st.builds(request_of, NUMBERS, NUMBERS)
+HOPS = st.lists(st.builds(frames.Hop, TEXTS, TEXTS, st.binary(max_size=32)), max_size=3).map(tuple)
 ANY_FRAME = st.one_of(
     st.just(frames.Lease()),
     st.builds(
@@ -42,10 +43,19 @@ ANY_FRAME = st.one_of(
         REQUESTS,
         TEXTS,
         TEXTS,
-        st.lists(st.builds(frames.Hop, TEXTS, TEXTS, st.binary(max_size=32)), max_size=3).map(tuple),
+        HOPS,
     ),
     st.builds(
-        frames.SealedCopy, TEXTS, TEXTS, TEXTS, NUMBERS, st.booleans(), TEXTS, st.lists(NUMBERS).map(tuple), NUMBERS
+        frames.SealedCopy,
+        TEXTS,
+        TEXTS,
+        TEXTS,
+        NUMBERS,
+        st.booleans(),
+        TEXTS,
+        st.lists(NUMBERS).map(tuple),
+        NUMBERS,
+        HOPS,
     ),
     st.builds(frames.ReadSealed, NUMBERS, TEXTS, TEXTS),
     st.builds(frames.SealedAck, NUMBERS, TEXTS, NUMBERS, NUMBERS),

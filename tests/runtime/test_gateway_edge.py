@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,17 @@ async def test_what_an_answer_says_itself_stays() -> None:
 def test_R13_what_is_no_origin_is_refused(wrong: str) -> None:
     with pytest.raises(SettingsError, match="is not an origin"):
         load(None, [f'gateway.cors_origins=["{wrong}"]'])
+
+
+async def test_P61_a_gateway_is_ready_while_its_node_does_not_listen_and_lives_all_the_same() -> None:
+    async with gateway() as world, world.client() as client:
+        for complete in (True, False, True):
+            world.host.keys(None, (), complete=complete)
+            with trio.fail_after(20):
+                while (answer := await client.get("/readyz")).is_success != complete:
+                    pass  # until the frame has been read
+            assert complete or kind_of(answer) == "listening"
+            assert (await client.get("/healthz")).status_code == 200
 
 
 @pytest.mark.real
@@ -177,3 +190,12 @@ async def test_without_an_access_log_ordinary_requests_are_no_lines(capfd: pytes
     async with gateway() as world, world.client() as client:
         assert (await client.get("/healthz")).status_code == 200
     assert "request_id" not in capfd.readouterr().err
+
+
+def test_R60_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    program = (
+        "from runtime.gateway.log import Log; "
+        "[Log('info', 1, access=True).access('0' * 16, 'GET', '/healthz', '', 200, 0.001, '') for _ in range(1000)]"
+    )
+    with Path("/dev/full").open("ab") as full:
+        assert subprocess.run([sys.executable, "-c", program], stderr=full, check=False).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 
 from runtime.gateway import hops as hops_module
 from runtime.gateway.certificates import FILE, Certificate, provide
-from runtime.gateway.frames import Hop, Routed, request_of
+from runtime.gateway.frames import Hop
 from runtime.gateway.hops import ROUTE_S, Routes
 
 SECRET = bytes(range(32))
@@ -22,22 +22,18 @@ class Clock:
         return self.now
 
 
-def routed(name: str) -> Routed:
-    return Routed(request_of(1, 1), "app", name, HOPS)
-
-
 def test_a_route_is_believed_for_some_seconds_and_dropped_when_it_failed() -> None:
     clock = Clock()
     routes = Routes(clock)
     assert routes.get("app", "users") == ()
-    routes.learn(routed("users"))
+    routes.learn("app", "users", HOPS)
     assert routes.get("app", "users") == HOPS
     assert routes.get("other", "users") == ()
     clock.now += ROUTE_S - 0.001
     assert routes.get("app", "users") == HOPS
     clock.now += 0.001
     assert routes.get("app", "users") == (), "the node is asked again, and may know better"
-    routes.learn(routed("users"))
+    routes.learn("app", "users", HOPS)
     routes.drop("app", "users")
     assert routes.get("app", "users") == ()
 
@@ -46,7 +42,7 @@ def test_routes_are_bounded_and_the_oldest_goes_first(monkeypatch: pytest.Monkey
     monkeypatch.setattr(hops_module, "ROUTES", 2)
     routes = Routes(Clock())
     for name in ("a", "b", "a", "c"):
-        routes.learn(routed(name))
+        routes.learn("app", name, HOPS)
     assert [bool(routes.get("app", name)) for name in "abc"] == [True, False, True]
 
 

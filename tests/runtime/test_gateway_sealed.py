@@ -24,15 +24,19 @@ ASLEEP = Problem("wake-timeout", "it would have been woken")
 AGE = 5_000_000
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> SealedCopy:
-    path = tmp_path / "db.sqlite"
+def sealed_copy(directory: Path, file: str = "db.sqlite") -> SealedCopy:
+    path = directory / file
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
         connection.executemany("INSERT INTO t(v) VALUES (?)", [("x",)] * 100)
     connection.close()
     stamp: tuple[int, ...] = attrs.astuple(Stamp.of(str(path)))
     return SealedCopy("one", "users", "one-users", 1, True, str(path), stamp, since_boot.microseconds() - AGE)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> SealedCopy:
+    return sealed_copy(tmp_path)
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -54,6 +56,32 @@ async def test_new_workers_by_command_and_by_SIGHUP_over_TLS_with_a_database_in_
         code, text = await torpor(w, "status")
         assert f"! gateway.tls_certificate {certificate} holds no certificate in PEM" in text
         assert await w.rows("orders", "SELECT n FROM t") == [{"n": 1}]
+
+
+async def test_R60_requests_are_logged_where_the_node_s_log_goes_also_by_new_workers(tmp_path: Path) -> None:
+    file = tmp_path / "torpor.log"
+
+    async def logged(path: str, count: int) -> list[dict[str, Any]]:
+        with trio.fail_after(20):
+            while True:  # a request is logged after its answer
+                *whole, _ = file.read_text().split("\n")
+                lines = [json.loads(line) for line in whole]  # no line stands within another one
+                if sum(line.get("path") == path for line in lines) == count:
+                    return lines
+                await trio.sleep(0.05)
+
+    logging = {"level": "info", "format": "json", "file": str(file), "access": True}
+    async with world(tmp_path, logging=logging, gateway={"workers": 2}) as w:
+        await w.execute("orders", "CREATE TABLE t (n INTEGER)")
+        lines = await logged("/v1/database/exec", 1)
+        assert {"request", "database created"} <= {line["event"] for line in lines}
+        before = {worker.pid for worker in w.workers()}
+        os.kill(w.node.pid, signal.SIGHUP)
+        await replaced(w, before)
+        for _ in range(20):
+            await w.rows("orders", "SELECT n FROM t")
+        assert len({line.get("worker") for line in await logged("/v1/database/query", 20)} - {None}) > 1
+    assert w.lines == [], "nothing on standard error"
 
 
 def test_R13_a_wrong_pair_ends_the_start_with_one_line(tmp_path: Path) -> None:

@@ -91,10 +91,10 @@ async def test_F53_an_age_that_is_not_known_is_refused(tmp_path: Path) -> None:
             assert w.count(action("Start"), since=at) == 1
 
 
-async def test_P34_each_member_answers_from_its_own_copy_and_who_is_none_wakes_it(tmp_path: Path) -> None:
+async def test_P34_each_member_answers_from_its_own_copy_and_who_is_none_sends_to_one(tmp_path: Path) -> None:
     two = {"replication_factor": 2}
     async with cluster(tmp_path, 3, roomy=True, hibernation_timeout="2s", database=two) as nodes:
-        await filled(nodes[0], 10)  # by the founder: who is no member remembers no way to a member
+        await filled(nodes[0], 10)  # by the founder: who is no member knows the members from its directory alone
         told = await until_asleep(nodes)
         for node in nodes:  # the seal comes with a record of its own, once every member has reported
             await until_told(node, lambda one: one["seal"] is not None)
@@ -106,8 +106,17 @@ async def test_P34_each_member_answers_from_its_own_copy_and_who_is_none_wakes_i
                 assert answer["age_s"] > 0
                 assert answer["items"][0]["n"] == 10
         async with outside.client() as client:
-            assert "age_s" not in await query(client, STATE, max_stale="1h")
-        assert all(node.count(event("woken")) == 1 for node in its)
+            old = await query(client, STATE, max_stale="1h")
+            assert old.pop("age_s") > 0
+            assert all(node.count(action("Start")) == 1 for node in its), "for its birth"
+            assert outside.count(outcome("Ask")) == 0
+            at = {node.peer: len(node.lines) for node in its}
+            new = await query(client, STATE, max_stale=0.001)
+            assert new == old, "the same answer, without an age"
+        assert outside.count(outcome("Ask")) == 0, "the member has woken it"
+        for node in its:
+            await node.until(event("woken"), since=at[node.peer])
+        assert outside.count(action("Start")) == 0
 
 
 async def test_F53_it_wakes_again_and_again_under_its_readers(tmp_path: Path) -> None:
