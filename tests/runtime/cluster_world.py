@@ -141,7 +141,8 @@ async def until_asleep(nodes: list[World], database: str = "users", app: str = A
     """All say that it sleeps, and nothing of it runs; what the first one says."""
 
     def asleep(one: dict[str, Any]) -> bool:
-        return one["phase"] == "hibernating" and one["process"] in ("", "none")
+        # Its state, too: one that returns, and was awake, calls the others first.
+        return one["phase"] == "hibernating" and one["state"] in ("", "hibernating") and one["process"] in ("", "none")
 
     told = [await until_told(node, asleep, database=database, app=app) for node in nodes]
     for node in nodes:
