@@ -7,7 +7,7 @@ checked where it could break, on the database that was touched, and all of them 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import evolve
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sim.process import NodeProcess
     from sim.rqlite import Rqlited
 
-OF_DATABASE: Final = (Start, Probe, Snapshot, Terminate, Trash, Door, Forget, SealedCopy)
+OF_DATABASE: Final = frozenset((Start, Probe, Snapshot, Terminate, Trash, Door, Forget, SealedCopy))
 """Effects that name an incarnation: what their step touched."""
 ASLEEP: Final = "hibernating"
 
@@ -74,13 +74,12 @@ class Checks:
 
     def stepped(self, machine: Machine, wanted: Effects) -> None:
         """Nothing that a step touched is unsound."""
-        if wanted.actions:
-            node = machine.node
-            assert node is not None
-            for action in wanted.actions:
-                if isinstance(action, OF_DATABASE):
-                    for violation in invariants.of_database(node.engine.state, action.incarnation):
-                        raise Violation("invariant", violation)
+        node = machine.node
+        assert node is not None
+        for action in wanted.actions:
+            if type(action) in OF_DATABASE:
+                for violation in invariants.of_database(node.engine.state, cast("Any", action).incarnation):
+                    raise Violation("invariant", violation)
 
     def _promise(self, machine: Machine, row: EpochPromise) -> None:
         key = (machine.name, row.incarnation)
@@ -109,13 +108,14 @@ class Checks:
         if "quarantined" in (row.phase, first.phase):
             first = quarantined(first)  # a register of its own, as the members are (P15)
             row = quarantined(row)
-        if evolve(row, members=first.members, stamp=first.stamp) != first:
+        if row is not first and evolve(row, members=first.members, stamp=first.stamp) != first:
             raise Violation("P5", f"two records of {row.incarnation} have version {version}: {first}, {row}")
 
     def _key(self, machine: Machine, row: ApiKey) -> None:
         """A key stays what it was born as, wherever it is known, and no revocation comes undone."""
-        born = self._keys.setdefault(row.digest, evolve(row, revoked=False))
-        if born != evolve(row, revoked=False):
+        unrevoked = evolve(row, revoked=False)
+        born = self._keys.setdefault(row.digest, unrevoked)
+        if born != unrevoked:
             raise Violation("P23", f"{machine.name} knows a key {row} that was born as {born}")
         if row.revoked:
             self._revoked.add((machine.name, row.digest))

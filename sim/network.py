@@ -74,7 +74,7 @@ class Network:
     def _carry(self, link: Link, data: bytes, ordered: bool) -> None:
         if link in self._groups.cut:
             return
-        if link in self._holds:
+        if self._holds and link in self._holds:
             self._held.append((link, data, ordered))
             return
         weather, random = self.weather, self._chance.random
