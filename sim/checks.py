@@ -7,6 +7,7 @@ checked where it could break, on the database that was touched, and all of them 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import evolve
@@ -46,6 +47,13 @@ class Checks:
         """SHA-256 → how the key was born, anywhere."""
         self._revoked: set[tuple[str, str]] = set()
         """(machine, SHA-256): the revocation was ever durable there."""
+        self._looks: Final[dict[str, tuple[type, Callable[[Machine, Any], None]]]] = {
+            "promise": (EpochPromise, self._promise),
+            "name": (NamePromise, self._name),
+            "record": (Record, self._record),
+            "key": (ApiKey, self._key),
+        }
+        """What a key begins with → the class of its row, and what is looked at once it is durable."""
 
     # After a step, and after its commit.
 
@@ -53,24 +61,12 @@ class Checks:
         """Promises never go back. Only what became durable counts: a promise that a crash took within its commit was never
         told to anybody."""
         for write in writes:
-            if write.value is None:
-                continue
-            if write.key.startswith("promise/"):
+            look = self._looks.get(write.key.partition("/")[0])
+            if look is not None and write.value is not None:
+                kind, check = look
                 row = wire.decode_row(write.value)
-                assert isinstance(row, EpochPromise)
-                self._promise(machine, row)
-            elif write.key.startswith("name/"):
-                row = wire.decode_row(write.value)
-                assert isinstance(row, NamePromise)
-                self._name(machine, row)
-            elif write.key.startswith("record/"):
-                row = wire.decode_row(write.value)
-                assert isinstance(row, Record)
-                self._record(machine, row)
-            elif write.key.startswith("key/"):
-                row = wire.decode_row(write.value)
-                assert isinstance(row, ApiKey)
-                self._key(machine, row)
+                assert isinstance(row, kind)
+                check(machine, row)
 
     def stepped(self, machine: Machine, wanted: Effects) -> None:
         """Nothing that a step touched is unsound."""
