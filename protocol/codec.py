@@ -78,6 +78,7 @@ TAGS: Final[dict[int, type]] = {
 """Wire tags. A tag is never reused for another meaning; a class that changes shape gets a new one."""
 
 WIRE: Final = frozenset(tag for tag in TAGS if tag < 64)
+ROWS: Final = TAGS.keys() - WIRE
 
 
 # --- encoding -------------------------------------------------------------------------------------------------------
@@ -129,4 +130,4 @@ def decode(data: bytes) -> messages.Message:
 
 def decode_row(data: bytes) -> Any:
     """The durable row of these bytes. Raises CodecError."""
-    return _decode(data, TAGS.keys() - WIRE)
+    return _decode(data, ROWS)

@@ -16,7 +16,7 @@ from protocol.turn import Turn
 
 def heard(turn: Turn, peers: Iterable[Peer]) -> tuple[Peer, ...]:
     """Those of ``peers`` that this node hears now: itself always, others by their heartbeats."""
-    return tuple(sorted(peer for peer in peers if suspicion.hears(turn, peer)))
+    return tuple(sorted([peer for peer in peers if suspicion.hears(turn, peer)]))
 
 
 def candidates(turn: Turn, peers: Iterable[Peer]) -> tuple[Peer, ...]:
@@ -31,8 +31,10 @@ def present(hosted: Hosted) -> tuple[Peer, ...]:
 
 
 def coordinator(turn: Turn, hosted: Hosted) -> Peer:
-    """The first candidate among the members; this node when it hears none of them."""
-    return next(iter(candidates(turn, present(hosted))), turn.me)
+    """The first candidate among the members; this node when it hears none of them. The others are not looked at: every sample of an idle
+    database asks this."""
+    known = heard(turn, present(hosted))
+    return next((peer for peer in known if suspicion.eligible(turn, peer)), next(iter(known), turn.me))
 
 
 def rank(turn: Turn, hosted: Hosted) -> int:

@@ -7,6 +7,7 @@ their own under the same root: who missed a key, or its revocation, is as much o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from protocol import codec, limits
 from protocol.records import ApiKey
@@ -16,9 +17,6 @@ SIZE = 16
 """Bytes of a hash, a leaf, the root."""
 SHORT = 8
 """Bytes of a record's hash in a list of one leaf: enough to tell two versions of one incarnation apart."""
-
-
-_EMPTY = bytes(SIZE)
 
 
 def leaf_of(incarnation: str) -> int:
@@ -64,16 +62,19 @@ def short(state: State, incarnation: str) -> bytes:
 
 
 def leaves(state: State) -> bytes:
-    return _joined(state.leaves)
+    return _joined(state.leaves, state.in_leaf)
 
 
 def key_leaves(state: State) -> bytes:
-    return _joined(state.key_leaves)
+    return _joined(state.key_leaves, (i for i, leaf in enumerate(state.key_leaves) if leaf))
 
 
-def _joined(hashes: list[int]) -> bytes:
+def _joined(hashes: list[int], used: Iterable[int]) -> bytes:
     # Most leaves are empty, and this is done for each change and each question: it was a twentieth of a simulated cluster.
-    return b"".join([leaf.to_bytes(SIZE, "big") if leaf else _EMPTY for leaf in hashes])
+    joined = bytearray(SIZE * len(hashes))
+    for leaf in used:
+        joined[leaf * SIZE : (leaf + 1) * SIZE] = hashes[leaf].to_bytes(SIZE, "big")
+    return bytes(joined)
 
 
 def root(state: State) -> bytes:

@@ -35,7 +35,7 @@ def eligible(turn: Turn, peer: Peer) -> bool:
     if len(ears) + (peer not in ears) < needed:
         return False
     # ``peer`` itself is heard; so it counts as heard by this node, and by itself.
-    return sum(one in (peer, me) or peer in peers[one].heard for one in heard) >= needed
+    return sum([one in (peer, me) or peer in peers[one].heard for one in heard]) >= needed
 
 
 def heartbeat(turn: Turn) -> Heartbeat:

@@ -23,10 +23,23 @@ PROMISES = ("promise/", "name/")
 
 
 class Turn:
-    __slots__ = ("actions", "broadcasts", "chart", "decisions", "inbox", "now", "promised", "sends", "state", "writes")
+    __slots__ = (
+        "actions",
+        "broadcasts",
+        "chart",
+        "decisions",
+        "inbox",
+        "me",
+        "now",
+        "promised",
+        "sends",
+        "state",
+        "writes",
+    )
 
     def __init__(self, state: State, chart: Any, now: int) -> None:
         self.state = state
+        self.me = state.config.peer
         self.chart = chart
         self.now = now
         self.writes: list[Write] = []
@@ -36,10 +49,6 @@ class Turn:
         self.decisions: list[Decision] = []
         self.inbox: deque[Message] = deque()
         self.promised = False
-
-    @property
-    def me(self) -> str:
-        return self.state.config.peer
 
     def effects(self) -> Effects:
         if self.promised:

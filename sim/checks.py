@@ -7,7 +7,8 @@ checked where it could break, on the database that was touched, and all of them 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import evolve
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sim.process import NodeProcess
     from sim.rqlite import Rqlited
 
-OF_DATABASE: Final = (Start, Probe, Snapshot, Terminate, Trash, Door, Forget, SealedCopy)
+OF_DATABASE: Final = frozenset((Start, Probe, Snapshot, Terminate, Trash, Door, Forget, SealedCopy))
 """Effects that name an incarnation: what their step touched."""
 ASLEEP: Final = "hibernating"
 
@@ -46,6 +47,13 @@ class Checks:
         """SHA-256 → how the key was born, anywhere."""
         self._revoked: set[tuple[str, str]] = set()
         """(machine, SHA-256): the revocation was ever durable there."""
+        self._looks: Final[dict[str, tuple[type, Callable[[Machine, Any], None]]]] = {
+            "promise": (EpochPromise, self._promise),
+            "name": (NamePromise, self._name),
+            "record": (Record, self._record),
+            "key": (ApiKey, self._key),
+        }
+        """What a key begins with → the class of its row, and what is looked at once it is durable."""
 
     # After a step, and after its commit.
 
@@ -53,34 +61,21 @@ class Checks:
         """Promises never go back. Only what became durable counts: a promise that a crash took within its commit was never
         told to anybody."""
         for write in writes:
-            if write.value is None:
-                continue
-            if write.key.startswith("promise/"):
+            look = self._looks.get(write.key.partition("/")[0])
+            if look is not None and write.value is not None:
+                kind, check = look
                 row = wire.decode_row(write.value)
-                assert isinstance(row, EpochPromise)
-                self._promise(machine, row)
-            elif write.key.startswith("name/"):
-                row = wire.decode_row(write.value)
-                assert isinstance(row, NamePromise)
-                self._name(machine, row)
-            elif write.key.startswith("record/"):
-                row = wire.decode_row(write.value)
-                assert isinstance(row, Record)
-                self._record(machine, row)
-            elif write.key.startswith("key/"):
-                row = wire.decode_row(write.value)
-                assert isinstance(row, ApiKey)
-                self._key(machine, row)
+                assert isinstance(row, kind)
+                check(machine, row)
 
     def stepped(self, machine: Machine, wanted: Effects) -> None:
         """Nothing that a step touched is unsound."""
-        if wanted.actions:
-            node = machine.node
-            assert node is not None
-            for action in wanted.actions:
-                if isinstance(action, OF_DATABASE):
-                    for violation in invariants.of_database(node.engine.state, action.incarnation):
-                        raise Violation("invariant", violation)
+        node = machine.node
+        assert node is not None
+        for action in wanted.actions:
+            if type(action) in OF_DATABASE:
+                for violation in invariants.of_database(node.engine.state, cast("Any", action).incarnation):
+                    raise Violation("invariant", violation)
 
     def _promise(self, machine: Machine, row: EpochPromise) -> None:
         key = (machine.name, row.incarnation)
@@ -109,13 +104,14 @@ class Checks:
         if "quarantined" in (row.phase, first.phase):
             first = quarantined(first)  # a register of its own, as the members are (P15)
             row = quarantined(row)
-        if evolve(row, members=first.members, stamp=first.stamp) != first:
+        if row is not first and evolve(row, members=first.members, stamp=first.stamp) != first:
             raise Violation("P5", f"two records of {row.incarnation} have version {version}: {first}, {row}")
 
     def _key(self, machine: Machine, row: ApiKey) -> None:
         """A key stays what it was born as, wherever it is known, and no revocation comes undone."""
-        born = self._keys.setdefault(row.digest, evolve(row, revoked=False))
-        if born != evolve(row, revoked=False):
+        unrevoked = evolve(row, revoked=False)
+        born = self._keys.setdefault(row.digest, unrevoked)
+        if born != unrevoked:
             raise Violation("P23", f"{machine.name} knows a key {row} that was born as {born}")
         if row.revoked:
             self._revoked.add((machine.name, row.digest))

@@ -37,15 +37,16 @@ def _passed_on(member: Rqlited, number: int, term: int, ordered: bool, value: in
     group = member.group
     assert group is not None
     leader = group.leader
+    heard: list[Rqlited] = []
     unknown = "reset" if value else "error"
     if leader is None or group.term != term:
         member.answer_later(number, unknown)
-    elif leader.paused or (ordered and not group.quorum(leader)):
+    elif leader.paused or (ordered and not (heard := group.quorum(leader))):
         # It keeps what it was asked until it goes on, or is no leader any more.
         member.host.schedule.after(timings.RAFT_RETRY, _passed_on, member, number, term, ordered, value)
     else:
         if value:
-            group.commit(value)
+            group.commit(value, heard)
         elif ordered:
             group.strong()
         if group.groups.linked(member.host, leader.host):

@@ -79,8 +79,10 @@ class Hops:
         known = self._known.get(query.database)
         if known is None or known.until <= self._schedule.now or query.forwarded:
             return False
-        now, avoided = self._schedule.now, self._avoided
-        self._try(query, tuple(sorted(known.hops, key=lambda hop: avoided.get(hop.peer, 0) > now)))
+        now, avoided, hops = self._schedule.now, self._avoided, known.hops
+        if avoided and len(hops) > 1:
+            hops = tuple(sorted(hops, key=lambda hop: avoided.get(hop.peer, 0) > now))
+        self._try(query, hops)
         return True
 
     def _try(self, query: Query, hops: tuple[effects.Hop, ...]) -> None:

@@ -95,8 +95,8 @@ class Machine:
 
     def clock(self) -> int:
         """What this machine takes the time to be, µs."""
-        now = self.schedule.now
-        return now + self.settings.offset + now * self.settings.drift // SECOND
+        now, settings = self.schedule.now, self.settings
+        return now + settings.offset + now * settings.drift // SECOND
 
     def when(self, local: int) -> int:
         """The world's time at which this machine's clock first shows ``local``."""

@@ -50,6 +50,8 @@ class Network:
         self._last: dict[Link, int] = {}
         """When the newest message of a direct stream arrives: the next comes no earlier."""
         self._chance = world.streams["network"]
+        self._ways: dict[str, tuple[Link, ...]] = {}
+        """Machine → the links to all others of its swarm, once it has said something to them: a swarm never changes."""
 
     # Messages.
 
@@ -61,11 +63,14 @@ class Network:
 
     def broadcast(self, sender: Machine, message: Message) -> None:
         """Gossip to everybody of the swarm."""
-        data: bytes | None = None
-        for receiver in self._world.machines.values():
-            if receiver is not sender and self._together(sender, receiver):
-                data = data or wire.encode(message)
-                self._carry((sender.name, receiver.name), data, ordered=False)
+        ways = self._ways.get(sender.name)
+        if ways is None:
+            others = [one for one in self._world.machines.values() if one is not sender and self._together(sender, one)]
+            ways = self._ways[sender.name] = tuple((sender.name, one.name) for one in others)
+        if ways:
+            data = wire.encode(message)
+            for link in ways:
+                self._carry(link, data, ordered=False)
 
     @staticmethod
     def _together(one: Machine, other: Machine) -> bool:
@@ -74,7 +79,7 @@ class Network:
     def _carry(self, link: Link, data: bytes, ordered: bool) -> None:
         if link in self._groups.cut:
             return
-        if link in self._holds:
+        if self._holds and link in self._holds:
             self._held.append((link, data, ordered))
             return
         weather, random = self.weather, self._chance.random

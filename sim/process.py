@@ -8,7 +8,7 @@ the rest, in order; inputs that come during a commit share the next one. Everyth
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
@@ -22,6 +22,10 @@ from sim.streams import between
 if TYPE_CHECKING:
     from protocol.chart import Chart
     from sim.machine import Machine
+
+
+NOTED: Final = frozenset((inputs.Ask, inputs.CreateKey, inputs.RevokeKey, inputs.WorkerJoined))
+"""Inputs that the process itself keeps account of."""
 
 
 class NodeProcess:
@@ -52,17 +56,22 @@ class NodeProcess:
         """Queue an input; its ``now`` is set when it is stepped."""
         if not self.alive:
             return
-        if kind is inputs.Ask:
-            self.hands.asks[fields[0]] = (fields[0] >> 32, self._schedule.now)
-        elif kind in (inputs.CreateKey, inputs.RevokeKey):
-            self.hands.asks[fields[0]] = (0, self._schedule.now)  # an operator's: no worker has the number 0
-        elif kind is inputs.WorkerJoined:
-            worker = self.machine.workers.get(fields[0])
-            if worker is None:
-                return
-            self.hands.workers[worker.number] = worker
+        if kind in NOTED and not self._note(kind, fields):
+            return
         self._queue.append((kind, fields))
         self._pump()
+
+    def _note(self, kind: type, fields: tuple[Any, ...]) -> bool:
+        """What the hands have to know of an input. Whether the engine is to have it."""
+        if kind is inputs.WorkerJoined:
+            worker = self.machine.workers.get(fields[0])
+            if worker is None:
+                return False
+            self.hands.workers[worker.number] = worker
+        else:
+            asker = fields[0] >> 32 if kind is inputs.Ask else 0  # an operator's: no worker has the number 0
+            self.hands.asks[fields[0]] = (asker, self._schedule.now)
+        return True
 
     def boot(self) -> None:
         """The process is up: what an earlier one left behind is gone, the store is open."""
@@ -75,33 +84,30 @@ class NodeProcess:
 
     def _pump(self) -> None:
         """Step everything that waits, make it durable, carry it out; then whatever that made wait."""
-        queue = self._queue
+        queue, timers = self._queue, self._timers
         while self.alive and self.booted and not self.paused and not self._committing:
             batch: list[Effects] = []
-            writes = False
             now = self.machine.clock() if self._own_clock else self._schedule.now
             while queue:
                 kind, fields = queue.popleft()
                 wanted = self._step(kind(now, *fields), fields)
                 if wanted is not NOTHING:
                     batch.append(wanted)
-                    writes = writes or bool(wanted.writes)
-            deadline = self._timers.deadline
+            deadline = timers.deadline
             if deadline is not None:
                 if deadline <= now and self.alive:
-                    wanted = self._step(inputs.Tick(now), ())
-                    batch.append(wanted)
-                    writes = writes or bool(wanted.writes)
-                    deadline = self._timers.deadline
+                    batch.append(self._step(inputs.Tick(now), ()))
+                    deadline = timers.deadline
                 if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
                     self._tick_at = deadline
                     at = self.machine.when(deadline) if self._own_clock else deadline
                     self._schedule.at(at, self._tick, deadline)
             if not batch:
                 return
-            if writes:
-                self._commit(batch)
-                return
+            for wanted in batch:
+                if wanted.writes:
+                    self._commit(batch)
+                    return
             self._carry_out_all(batch)
             if not queue and (self._tick_at is None or self._tick_at > now):
                 return
@@ -119,7 +125,8 @@ class NodeProcess:
             coverage.taken(machine.world.paths, given)
         wanted = self.engine.step(given)
         machine.trace.step(machine.name, given, wanted)
-        machine.checks.stepped(machine, wanted)
+        if wanted.actions:
+            machine.checks.stepped(machine, wanted)
         return wanted
 
     def _tick(self, at: int) -> None:

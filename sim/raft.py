@@ -212,7 +212,7 @@ class Group:
 
     # The log.
 
-    def commit(self, value: int) -> None:
+    def commit(self, value: int, heard: list[Rqlited]) -> None:
         """A majority has synced everything up to ``value``: which majority, of those that are heard, is chance."""
         leader = self.leader
         assert leader is not None
@@ -222,7 +222,7 @@ class Group:
         rows, self.tail[:done] = self.tail[:done], []
         self._append(leader, rows)
         self._advance(len(rows))
-        others = [one for one in self.quorum(leader) if one is not leader]
+        others = [one for one in heard if one is not leader]
         leader.host.chance.shuffle(others)
         for member in others[: len(self.voters) // 2]:
             self._catch_up(member)

@@ -234,7 +234,11 @@ class Rqlited:
 
     def answer_later(self, number: int, outcome: Outcome, rows: list[int] = NO_ROWS, count: int = 0) -> None:
         """End request ``number`` now, or when this process goes on."""
-        if self.alive and not self._waits(self._answer, number, outcome, rows, count):
+        if not self.alive:
+            return
+        if self.paused:
+            self._held.append((self._answer, (number, outcome, rows, count)))
+        else:
             self._answer(number, outcome, rows, count)
 
     def _answer(self, number: int, outcome: Outcome, rows: list[int], count: int) -> None:
@@ -262,7 +266,8 @@ class Rqlited:
                 self._drain()
 
     def _strong_done(self, number: int) -> None:
-        if self._waits(self._strong_done, number):
+        if self.paused:
+            self._held.append((self._strong_done, (number,)))
             return
         flying = self.flying.pop(number, None)
         if flying is not None:
@@ -273,7 +278,8 @@ class Rqlited:
                 self._drain()
 
     def _write_done(self, number: int) -> None:
-        if self._waits(self._write_done, number):
+        if self.paused:
+            self._held.append((self._write_done, (number,)))
             return
         flying = self.flying.pop(number, None)
         if flying is not None:
@@ -380,13 +386,11 @@ class Rqlited:
         self.host.schedule.after(1, self._happen, call, arguments)
 
     def _happen(self, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if self.alive and not self._waits(call, *arguments):
-            call(*arguments)
-
-    def _waits(self, call: Callable[..., None], *arguments: object) -> bool:
-        if self.paused:
-            self._held.append((call, arguments))
-        return self.paused
+        if self.alive:
+            if self.paused:
+                self._held.append((call, arguments))
+            else:
+                call(*arguments)
 
 
 def _nobody(_asker: object, _outcome: Outcome, _rows: list[int], _count: int) -> None:

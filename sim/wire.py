@@ -15,8 +15,8 @@ from protocol.messages import Message
 KEPT: Final = 2048
 """Messages remembered, of each direction; then all are forgotten: cheaper than choosing."""
 
-_encoded: dict[int, tuple[Any, bytes]] = {}
-"""By identity: the message itself stands beside its bytes, so that no other can take its place while it is remembered."""
+_encoded: dict[int, tuple[Any, bytes, str]] = {}
+"""By identity: the message itself stands beside its bytes and their text, so that no other can take its place while it is remembered."""
 _decoded: dict[bytes, Message] = {}
 _texts: dict[bytes, str] = {}
 _rows: dict[bytes, Any] = {}
@@ -24,24 +24,12 @@ _rows: dict[bytes, Any] = {}
 
 def encode(message: Message) -> bytes:
     """As :func:`protocol.codec.encode`."""
-    found = _encoded.get(id(message))
-    if found is not None:
-        return found[1]
-    data = codec.encode(message)
-    _remember(message, data)
-    return data
+    return (_encoded.get(id(message)) or _encode(message))[1]
 
 
 def text(message: Message) -> str:
     """The bytes as a Python literal: what the traces of the sender and of each receiver say."""
-    data = encode(message)
-    found = _texts.get(data)
-    if found is None:
-        found = repr(data)
-        if len(_texts) >= KEPT:
-            _texts.clear()
-        _texts[data] = found
-    return found
+    return (_encoded.get(id(message)) or _encode(message))[2]
 
 
 def decode(data: bytes) -> Message:
@@ -68,7 +56,18 @@ def decode_row(data: bytes) -> Any:
     return row
 
 
-def _remember(message: Message, data: bytes) -> None:
+def _encode(message: Message) -> tuple[Any, bytes, str]:
+    return _remember(message, codec.encode(message))
+
+
+def _remember(message: Message, data: bytes) -> tuple[Any, bytes, str]:
+    literal = _texts.get(data)
+    if literal is None:
+        literal = repr(data)
+        if len(_texts) >= KEPT:
+            _texts.clear()
+        _texts[data] = literal
     if len(_encoded) >= KEPT:
         _encoded.clear()
-    _encoded[id(message)] = (message, data)
+    found = _encoded[id(message)] = (message, data, literal)
+    return found
