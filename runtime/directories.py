@@ -166,11 +166,11 @@ class Directories:
             aim.parent.rmdir()
             aim.parent.parent.rmdir()
             return None
-        _sync_directory(aim.parent)
+        sync_directory(aim.parent)
         try:
             place.path.parent.rmdir()  # the name's directory, if this was its last incarnation
         except OSError:
-            _sync_directory(place.path.parent)
+            sync_directory(place.path.parent)
         return aim
 
     def sweep_trash(self, retention_s: float) -> int:
@@ -213,10 +213,11 @@ def make_durable(place: Instance) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     for directory in (place.path, place.path.parent, place.path.parent.parent):
-        _sync_directory(directory)
+        sync_directory(directory)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Force the names in it to the disk. Raises OSError."""
     number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)

@@ -24,6 +24,7 @@ from runtime.database_keys import Fetch, KeyMissing, obtain
 from runtime.database_tls import IdentityUnfit
 from runtime.directories import Directories, Instance, write_secret, write_whole
 from runtime.rqlited_binary import Binary
+from runtime.rqlited_snapshots import mend
 
 LOOPBACK: Final = "127.0.0.1"
 """Where rqlited's HTTP binds, whatever host its Raft port is advertised at: only this node talks to it."""
@@ -102,6 +103,7 @@ def prepare(directories: Directories, spec: StartSpec) -> Instance:
         directories.create(spec.name, spec.incarnation, spec.node_id)
         if identity is not None:
             write_secret(place.tls, identity)
+    mend(place)
     _settle_peers(place, spec.peers)
     if place.temporary.exists():
         shutil.rmtree(place.temporary)
