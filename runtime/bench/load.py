@@ -20,7 +20,8 @@ import orjson
 import uvloop
 from attrs import frozen
 
-from runtime.gateway.upstream import Attempt, Broken, NotSent, Upstream
+from runtime.gateway.upstream import Upstream
+from runtime.gateway.upstream_connection import Attempt, Broken, NotSent
 
 _MOST_BYTES: Final = 1 << 20
 _PATIENCE_S: Final = 60.0

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from runtime.gateway.calls import Caller
@@ -17,6 +17,8 @@ KEYS: Final = 10_000
 """Keys whose use is remembered at one time."""
 
 Whose = tuple[str, str]
+
+_FREE: Final = nullcontext()
 
 
 class Allowances:
@@ -29,13 +31,13 @@ class Allowances:
         self._clock = clock
         self._running: dict[Whose, int] = {}
 
-    @contextmanager
-    def of(self, caller: Caller) -> Generator[None]:
+    def of(self, caller: Caller) -> AbstractContextManager[None]:
         """Room for one request of this caller's key, for as long as it lasts. Raises :class:`Refusal`. What another gateway sends was
         counted there, and what needs no key belongs to nobody."""
-        if not caller.key_id or not (self._rates or self._at_once):
-            yield
-            return
+        return self._counted(caller) if caller.key_id and (self._rates or self._at_once) else _FREE
+
+    @contextmanager
+    def _counted(self, caller: Caller) -> Generator[None]:
         whose = (caller.app, caller.key_id)
         running = self._running.get(whose, 0)
         if self._at_once and running >= self._at_once:

@@ -10,10 +10,11 @@ Starlette routes; its middlewares and its Request objects are not on the way of 
 
 from __future__ import annotations
 
-import asyncio
+import functools
+import os
 import re
-import secrets
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -52,8 +53,9 @@ from runtime.gateway.worker_config import WorkerConfig
 _PROBLEM: Final = "application/problem+json"
 _REQUEST_ID: Final = re.compile(rb"[0-9a-f]{16}")
 
-Whose = Callable[[Scope], Awaitable[tuple[Caller, Router]]]
-"""Whose request it is, and where it is looked for. Raises :class:`Refusal`."""
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Whose = Callable[[Scope], Awaitable[tuple[Caller, Application]]]
+"""Whose request it is, and what answers it. Raises :class:`Refusal`."""
 Refuse = Callable[[Refusal, str, Send], Awaitable[None]]
 """Renders a refusal, of a request of this id."""
 
@@ -87,46 +89,44 @@ class Gateway:
         pages = [healthz, readyz, *described.pages(bounds)]
         self._open = {page.path: _router([page], "") for page in pages}
         self._keyed = _router(endpoints, CLIENTS)
+        self._at = {(method, CLIENTS + e.path): e for e in endpoints for method in e.methods}
+        """What is found without a search."""
         hello = Route(HELLO, Endpoint(HELLO, ("GET",), "", self._hello, bounds), methods=["GET"])
         self._between = _router(endpoints, MEMBERS, hello, *rqlite.between())
         self._rqlite = Router(rqlite.public(), redirect_slashes=False, default=_nothing)
         self._paths = {*self._open, *(below + each.path for each in endpoints for below in (CLIENTS, MEMBERS))}
         self._paths |= {route.path for route in (*rqlite.public(), *rqlite.between())}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One request of a client."""
-        if scope["type"] == "http":
-            await self._answer(scope, receive, send, secrets.token_hex(8), self._of_client, _refuse)
+        return self._answer(scope, receive, send, _new_id(), self._of_client, _refuse)
 
-    async def rqlite(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def rqlite(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One request of a client of rqlite."""
-        if scope["type"] == "http":
-            await self._answer(scope, receive, send, secrets.token_hex(8), self._of_rqlite, rqlite_interface.refuse)
+        return self._answer(scope, receive, send, _new_id(), self._of_rqlite, rqlite_interface.refuse)
 
-    async def between(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def between(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One request of another node's gateway, which is believed; it is answered here or not at all (F93)."""
-        if scope["type"] == "http":
-            given = _header(scope["headers"], REQUEST_ID) or b""
-            request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-            await self._answer(scope, receive, send, request_id, self._of_gateway, _refuse)
+        given = _header(scope["headers"], REQUEST_ID) or b""
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else _new_id()
+        return self._answer(scope, receive, send, request_id, self._of_gateway, _refuse)
 
     async def _answer(
         self, scope: Scope, receive: Receive, send: Send, request_id: str, whose: Whose, refuse: Refuse
     ) -> None:
         """Find out whose request it is, answer, and render whatever went wrong."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = time.monotonic()
         path: str = scope["path"]
         app = ""
         told = Told(send)
         refusal: Refusal | None = None
         try:
             scope["app"], scope[REQUEST] = self, request_id
-            caller, router = await whose(scope)
+            caller, application = await whose(scope)
             scope[CALLER] = caller
             app = caller.app
             with self._allowances.of(caller):
-                await router(scope, receive, told)
+                await application(scope, receive, told)
         except Refusal as refused:
             refusal = refused
         except HTTPException as error:  # Starlette's, of a path that is there but does not know the method
@@ -140,20 +140,21 @@ class Gateway:
             await refuse(refusal, request_id, told)
         known = path if path in self._paths else ""  # a client can write anything there, a key too
         status, problem = (200, "") if refusal is None else (refusal.status, refusal.type)
-        self._log.access(request_id, scope["method"], known, app, status, clock() - began, problem)
+        self._log.access(request_id, scope["method"], known, app, status, time.monotonic() - began, problem)
 
-    async def _of_client(self, scope: Scope) -> tuple[Caller, Router]:
+    async def _of_client(self, scope: Scope) -> tuple[Caller, Application]:
         if (router := self._open.get(scope["path"])) is not None:
             return Caller(""), router
         # Before the path is looked at: without a key, nothing tells which paths there are.
-        return await self._callers.of(scope["headers"]), self._keyed
+        caller = await self._callers.of(scope["headers"])
+        return caller, self._at.get((scope["method"], scope["path"]), self._keyed)
 
-    async def _of_rqlite(self, scope: Scope) -> tuple[Caller, Router]:
+    async def _of_rqlite(self, scope: Scope) -> tuple[Caller, Application]:
         caller, database = await rqlite_interface.caller_of(scope["headers"], self._callers.who)
         scope[rqlite_interface.DATABASE] = database
         return caller, self._rqlite
 
-    async def _of_gateway(self, scope: Scope) -> tuple[Caller, Router]:
+    async def _of_gateway(self, scope: Scope) -> tuple[Caller, Application]:
         headers: Headers = scope["headers"]
         app = (_header(headers, APPLICATION) or b"").decode("latin-1")
         left = _header(headers, MILLISECONDS) or b""
@@ -186,6 +187,16 @@ def _router(endpoints: Iterable[Endpoint], below: str, *more: Route) -> Router:
 
 async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise Refusal("not-found", "there is nothing at this path")
+
+
+def _ids() -> Iterator[str]:
+    """Random ones, many for one call of the system."""
+    while True:
+        many = os.urandom(4096).hex()
+        yield from [many[at : at + 16] for at in range(0, len(many), 16)]
+
+
+_new_id: Final = functools.partial(next, _ids())
 
 
 def _header(headers: Headers, wanted: bytes) -> bytes | None:

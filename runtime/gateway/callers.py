@@ -8,7 +8,7 @@ arrived (F87). A worker that has just begun asks nobody to come again: it waits 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from runtime.gateway.auth import KeyRing, id_of
@@ -50,9 +50,9 @@ class Callers:
             return False
         return self._complete
 
-    async def of(self, headers: Headers) -> Caller:
+    def of(self, headers: Headers) -> Awaitable[Caller]:
         """Who presents these. Raises :class:`Refusal`."""
-        return await self.who(presented(headers))
+        return self.who(presented(headers))
 
     async def who(self, text: str) -> Caller:
         """Whose key or token this is. Raises :class:`Refusal`."""

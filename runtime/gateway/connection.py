@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import urllib.parse
 from typing import Any, Final, Protocol
 
+import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from runtime.gateway.exchange import HARDENED, Exchange
 from runtime.gateway.problems import Refusal
 
 HEAD_BYTES: Final = 64 << 10
@@ -29,6 +33,8 @@ RATE: Final = 32 << 10
 KEEP_ALIVE_S: Final = 75
 """Longer than clients keep an idle connection (httpx 5 s, browsers a minute): who closes first should be who knows whether it is about
 to send."""
+
+_ASGI: Final[Any] = {"version": "3.0", "spec_version": "2.3"}
 
 _WAITING: Final = 0  # no byte of a request yet, or of the next one
 _HEAD: Final = 1
@@ -50,7 +56,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, config: Config, state: ServerState, app: Any, patience: float, keeper: Keeper) -> None:
         super().__init__(config, state, {})
         self.app = app
-        self.timeout_keep_alive = KEEP_ALIVE_S
+        self.keep_alive_s = KEEP_ALIVE_S
         self.leaving = False
         self._patience = patience
         self._keeper = keeper
@@ -93,7 +99,7 @@ class Connection(HttpToolsProtocol):
             self.refuse(Refusal("request-timeout", f"its head has not arrived within {self._patience:g} s"))
         elif self._phase == _BODY and now - self._since > self._patience + self._received / RATE:
             self.refuse(Refusal("request-timeout", f"its body arrives more slowly than {RATE} bytes a second"))
-        elif self._phase == _WAITING and not self._asked and now - self._since > self._patience:
+        elif self.idle and now - self._since > (self.keep_alive_s if self._asked else self._patience):
             self.transport.close()
 
     def refuse(self, refusal: Refusal) -> None:
@@ -115,12 +121,10 @@ class Connection(HttpToolsProtocol):
             "content-type": "application/problem+json",
             "content-length": str(len(body)),
             "x-request-id": request_id,
-            "cache-control": "no-store",
-            "x-content-type-options": "nosniff",
             "connection": "close",
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        self.transport.write(STATUS_LINE[refusal.status] + lines.encode() + b"\r\n" + body)
+        self.transport.write(STATUS_LINE[refusal.status] + lines.encode() + HARDENED + b"\r\n" + body)
 
     # What uvicorn calls.
 
@@ -143,34 +147,87 @@ class Connection(HttpToolsProtocol):
             self.refuse(Refusal("head-too-large", f"more than {HEAD_BYTES} bytes"))
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._phase, self._since = _HEAD, self.loop.time()
         self._unread = self._received = 0
 
     def on_headers_complete(self) -> None:
-        super().on_headers_complete()
+        assert self.parser is not None
+        version: str = self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path: str = url.path.decode("ascii")
+        self.scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": "",
+            "method": self.parser.get_method().decode("ascii"),
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+        }
+        behind = self._running
+        self.cycle = cycle = Exchange(
+            self.scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            False,
+            [],
+            asyncio.Event(),
+            self.expect_100_continue,
+            not self.leaving and version != "1.0" and self.parser.should_keep_alive(),
+            self.on_response_complete,
+        )
+        cycle.running = self.tasks
         self._asked = True
         self._phase, self._since = _BODY, self.loop.time()
         self._unread = 0
-        if self.leaving:
-            self.cycle.keep_alive = False
+        if behind:  # the client did not wait for the answer before
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+        else:
+            self._start_asgi_task(cycle, self.app)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        cycle.task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(cycle.task)
 
     def on_body(self, body: bytes) -> None:
-        super().on_body(body)
         self._received += len(body)
         self._unread = 0
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
         self._phase = _ANSWERING
         self._unread = 0
-        if self.cycle.response_complete:  # answered before it was all here
+        cycle = self.cycle
+        if cycle.response_complete:  # answered before it was all here
             self._phase, self._since = _WAITING, self.loop.time()
+        else:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         if self._phase == _ANSWERING:
             self._phase, self._since = _WAITING, self.loop.time()
-        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def pause_writing(self) -> None:
         super().pause_writing()

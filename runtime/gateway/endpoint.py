@@ -65,9 +65,9 @@ class Told:
         self.begun = False
         self._send = send
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         self.begun = True
-        await self._send(message)
+        return self._send(message)
 
 
 @frozen
@@ -97,17 +97,21 @@ class Endpoint:
     file: File | None = None
     problems: tuple[str, ...] = ()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         caller: Caller = scope[CALLER]
         if self.scope and not caller.may(self.scope):
             raise Refusal("forbidden", f"this key is for scope {caller.scope}; {self.path} needs {self.scope}")
         if self.bounds.turns is None:
-            await self._answer(caller, scope, receive, send)
-        elif self.bounds.turns.locked():
+            return self._answer(caller, scope, receive, send)
+        return self._in_turn(self.bounds.turns, caller, scope, receive, send)
+
+    async def _in_turn(
+        self, turns: asyncio.Semaphore, caller: Caller, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if turns.locked():
             raise Refusal("busy", f"no more than so many {self.path}s at one time")
-        else:
-            async with self.bounds.turns:
-                await self._answer(caller, scope, receive, send)
+        async with turns:
+            await self._answer(caller, scope, receive, send)
 
     async def _answer(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
         call = await self._call(caller, scope, receive)

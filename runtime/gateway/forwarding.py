@@ -20,7 +20,7 @@ from runtime.gateway.calls import MEMBERS, Call
 from runtime.gateway.frames import Hop
 from runtime.gateway.hops import Hops, Unreached
 from runtime.gateway.problems import PREFIX, Refusal
-from runtime.gateway.upstream import Attempt, Broken, Response, TooLarge
+from runtime.gateway.upstream_connection import Attempt, Broken, Response, TooLarge
 from runtime.gateway.worker_config import WorkerConfig
 
 _NOT_ENTERED: Final = ("not-a-member", "stopping")

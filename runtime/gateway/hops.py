@@ -21,7 +21,8 @@ from attrs import define, field, frozen
 
 from runtime.gateway.frames import Hop
 from runtime.gateway.tls import fingerprint_of
-from runtime.gateway.upstream import Attempt, Broken, Connection, Incoming, NotSent, Response, TooLarge, Upstream
+from runtime.gateway.upstream import Upstream
+from runtime.gateway.upstream_connection import Attempt, Broken, Connection, Incoming, NotSent, Response, TooLarge
 
 ROUTE_S: Final = 5.0
 """How long the node's word is taken for it, before it is asked again."""

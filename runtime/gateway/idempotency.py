@@ -23,7 +23,7 @@ from runtime.gateway.arguments import Bound
 from runtime.gateway.problems import Refusal
 from runtime.gateway.rqlite_answers import result_of
 from runtime.gateway.statements import body_of, query_target
-from runtime.gateway.upstream import Response
+from runtime.gateway.upstream_connection import Response
 from runtime.gateway.vetting import Read, Write
 
 TABLE: Final = "_torpor_idempotency"

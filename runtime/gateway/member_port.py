@@ -45,7 +45,7 @@ class MemberConnection(Connection):
 
     def __init__(self, port: MemberPort, config: Config, state: ServerState, keeper: Keeper) -> None:
         super().__init__(config, state, port.app, port.patience, keeper)
-        self.timeout_keep_alive = KEEP_ALIVE_S
+        self.keep_alive_s = KEEP_ALIVE_S
         self.fingerprint = b""
         self._port = port
 

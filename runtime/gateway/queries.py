@@ -10,6 +10,7 @@ timeout (R37); who was sent to a node that does not serve the database asks this
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Final, TypeVar
 
 from attrs import define, evolve, frozen
@@ -22,7 +23,8 @@ from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
 from runtime.gateway.sealed import Copies
 from runtime.gateway.statements import Question, ReadOne
-from runtime.gateway.upstream import Attempt, Broken, NotSent, Response, TooLarge, Upstream
+from runtime.gateway.upstream import Upstream
+from runtime.gateway.upstream_connection import Attempt, Broken, NotSent, TooLarge
 from runtime.gateway.waiting import Waiting
 from runtime.gateway.worker_config import WorkerConfig
 
@@ -81,7 +83,6 @@ class Queries:
         self._routes = routes
         self._forwarding = forwarding
         self._copies = copies
-        self._unfinished: set[asyncio.Task[Response]] = set()
 
     async def read(self, call: Call, name: str, question: Question[T]) -> T | Elsewhere:
         """What the question's answer says, of a question that changes nothing. Raises :class:`Refusal`."""
@@ -93,11 +94,10 @@ class Queries:
             if isinstance(passage, Elsewhere):
                 return passage
             try:
-                async with asyncio.timeout_at(call.deadline + _GRACE_S):
-                    target = question.target(call.deadline - clock())
-                    response = await self._upstream.post(
-                        passage.url, target, body, self._config.result_bytes, Attempt()
-                    )
+                target = question.target(call.deadline - clock())
+                response = await self._upstream.post(
+                    passage.url, target, body, self._config.result_bytes, Attempt(), until=call.deadline + _GRACE_S
+                )
                 return question.answer(response)
             except NotSent:
                 tries.refused += 1
@@ -144,20 +144,22 @@ class Queries:
             if isinstance(passage, Elsewhere):
                 return passage
             attempt = Attempt()
-            target = question.target(call.deadline - clock())
-            # A task of its own: when the deadline ends this request, the write goes on in rqlited and must stay counted.
-            task = asyncio.get_running_loop().create_task(
-                self._post_write(passage, target, body, attempt, call.content_type)
-            )
-            self._unfinished.add(task)
-            task.add_done_callback(self._finished)
-            await asyncio.wait((task,), timeout=call.deadline - clock())
-            if not task.done():
-                if not attempt.sent:
-                    task.cancel()
-                raise Refusal("query-timeout", call.too_late, may_have_committed=attempt.sent)
             try:
-                return question.answer(task.result())
+                target = question.target(call.deadline - clock())
+                response = await self._upstream.post(
+                    passage.url,
+                    target,
+                    body,
+                    self._config.result_bytes,
+                    attempt,
+                    content_type=call.content_type,
+                    until=call.deadline,
+                    # When the deadline ends this request, the write goes on in rqlited and must stay counted.
+                    done=functools.partial(self._doors.leave, passage),
+                )
+                return question.answer(response)
+            except TimeoutError:
+                raise Refusal("query-timeout", call.too_late, may_have_committed=attempt.sent) from None
             except NotSent:
                 tries.refused += 1
             except Refusal as refusal:
@@ -173,24 +175,14 @@ class Queries:
                 tries.refused += 1
             except TooLarge:
                 raise Refusal("result-too-large", "the rows returned are too large", True) from None
-
-    async def _post_write(
-        self, passage: Passage, target: str, body: bytes, attempt: Attempt, content_type: str
-    ) -> Response:
-        try:
-            return await self._upstream.post(
-                passage.url, target, body, self._config.result_bytes, attempt, content_type=content_type
-            )
-        finally:
-            self._doors.leave(passage)
-
-    def _finished(self, task: asyncio.Task[Response]) -> None:
-        self._unfinished.discard(task)
-        if not task.cancelled():
-            task.exception()  # told to the client, or to nobody: the client has had its 504
+            finally:
+                if not attempt.sent:
+                    self._doors.leave(passage)
 
     async def _enter(self, call: Call, name: str, tries: _Tries) -> Passage | Elsewhere:
         """A passage; or the whole answer, where another node serves the database."""
+        if not tries.refused and self._room() and (passage := self._doors.enter(call.app, name)) is not None:
+            return passage  # the door is open
         asked_again = False
         while True:
             way = await self.way(call, name, tries.refused)
@@ -212,10 +204,16 @@ class Queries:
 
     async def way(self, call: Call, name: str, refused: int) -> Passage | tuple[Hop, ...]:
         """A passage, or where others serve the database. ``refused``: how many ways led nowhere."""
-        in_flight = self._doors.in_flight + self._forwarding.in_flight
-        if in_flight >= self._config.in_flight:
-            raise Refusal("busy", f"{in_flight} queries are in flight")
+        if not self._room():
+            raise Refusal("busy", f"{self._in_flight} queries are in flight")
         return await self._waiting.way(call.app, name, call.deadline, forwarded=call.caller.forwarded, refused=refused)
+
+    @property
+    def _in_flight(self) -> int:
+        return self._doors.in_flight + self._forwarding.in_flight
+
+    def _room(self) -> bool:
+        return self._in_flight < self._config.in_flight
 
     def _patience(self, call: Call) -> float:
         """Seconds for which rqlited may say that it cannot answer, some of the query's own left for the last word."""

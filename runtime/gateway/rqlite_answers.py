@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from runtime.gateway.problems import Refusal
-from runtime.gateway.upstream import Response
+from runtime.gateway.upstream_connection import Response
 from runtime.gateway.values import exact
 
 _NOT_APPLIED: Final = (

@@ -22,7 +22,7 @@ from runtime.gateway.bodies import Arguments, Blob
 from runtime.gateway.problems import Refusal
 from runtime.gateway.rqlite_answers import failure
 from runtime.gateway.statements import EXECUTE, body_of, query_target
-from runtime.gateway.upstream import Response
+from runtime.gateway.upstream_connection import Response
 from runtime.gateway.vetting import Read, Write
 
 FORMS: Final = ("timings", "associative", "blob_array", "raft_index", "pretty")

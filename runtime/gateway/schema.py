@@ -14,7 +14,7 @@ from runtime.gateway.problems import Refusal
 from runtime.gateway.rqlite_answers import result_of
 from runtime.gateway.sql_rules import OURS
 from runtime.gateway.statements import body_of, query_target
-from runtime.gateway.upstream import Response
+from runtime.gateway.upstream_connection import Response
 
 _TABLES: Final = """SELECT m.name, m.sql, (SELECT json_group_array(name) FROM pragma_table_info(m.name)) FROM sqlite_schema AS m
     WHERE m.type = 'table' AND m.name NOT GLOB 'sqlite_*' AND m.name NOT GLOB ? ORDER BY m.name"""

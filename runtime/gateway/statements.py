@@ -16,7 +16,7 @@ from attrs import frozen
 from runtime.gateway.arguments import Bound
 from runtime.gateway.problems import Refusal
 from runtime.gateway.rqlite_answers import result_of
-from runtime.gateway.upstream import Response
+from runtime.gateway.upstream_connection import Response
 from runtime.gateway.values import ITEMS, Form, written
 from runtime.gateway.vetting import Write
 

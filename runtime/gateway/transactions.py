@@ -23,7 +23,7 @@ from runtime.gateway.problems import Refusal
 from runtime.gateway.rqlite_answers import failure, results_of, statement_error
 from runtime.gateway.sql_rules import OURS
 from runtime.gateway.statements import EXECUTE, REQUEST, body_of, check_rows, counts_of, query_target
-from runtime.gateway.upstream import Response
+from runtime.gateway.upstream_connection import Response
 from runtime.gateway.values import Form, written
 from runtime.gateway.vetting import Read, Write
 

@@ -32,7 +32,8 @@ from runtime.gateway.queries import Elsewhere, Queries
 from runtime.gateway.rqlite_answers import failure, results_of
 from runtime.gateway.schema import SchemaQuestion
 from runtime.gateway.sql_rules import OURS
-from runtime.gateway.upstream import Broken, Incoming, NotSent, Response, Upstream
+from runtime.gateway.upstream import Upstream
+from runtime.gateway.upstream_connection import Broken, Incoming, NotSent, Response
 from runtime.gateway.vetting import Write
 from runtime.gateway.worker_config import WorkerConfig
 

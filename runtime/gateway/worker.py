@@ -182,7 +182,7 @@ class Worker:
 
         listening = [clients(self._listener, app)]
         if self._rqlite is not None:
-            listening.append(clients(self._rqlite, edge(gateway.rqlite, ())))
+            listening.append(clients(self._rqlite, gateway.rqlite))
         if self._between is not None:
             context = tls.server(config.identity, config.authority)
             self._member_port = port = MemberPort(gateway.between, patience)

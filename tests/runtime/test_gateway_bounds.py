@@ -89,6 +89,22 @@ def test_F85_a_connection_without_a_request_is_ended() -> None:
         assert rest(client) == b""
 
 
+def test_F85_a_connection_that_is_used_no_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "KEEP_ALIVE_S", 0.3)
+    with serve(ok) as served, served.client() as client:
+        client.sendall(GET)
+        assert answer(client).endswith(b"\r\n\r\n0")
+        assert rest(client) == b""
+
+
+def test_requests_that_do_not_wait_for_the_answer_before_are_answered_in_their_order() -> None:
+    with serve(ok) as served, served.client() as client:
+        posts = [b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (n, bytes(n)) for n in (1, 2, 3)]
+        client.sendall(b"".join(posts[:2]) + posts[2].replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        answers = rest(client).split(b"HTTP/1.1 200 OK")[1:]
+        assert [each[-1:] for each in answers] == [b"1", b"2", b"3"]
+
+
 def test_F85_a_body_that_trickles_is_ended_and_one_that_flows_takes_as_long_as_it_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

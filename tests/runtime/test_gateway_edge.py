@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,11 +13,16 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
-from runtime.gateway.edge import HEADERS, Hardened, edge
+from runtime.gateway.connection import Connection
+from runtime.gateway.exchange import HEADERS
 from runtime.gateway.frames import Problem
 from runtime.gateway.log import Log
 from runtime.settings import SettingsError, load
+from tests.runtime.edge_world import answer as answered
+from tests.runtime.edge_world import rest, serve
 from tests.runtime.gateway_world import SLOW, Rqlited, gateway, kind_of, post, rqliteds
 from tests.runtime.test_gateway_life import in_flight
 
@@ -69,21 +75,90 @@ async def test_the_pages_of_a_configured_origin_may_call_and_read_and_those_of_o
             assert (await client.options("/v1/database/query", headers=asks | {"Origin": other})).status_code == 400
 
 
-async def test_what_an_answer_says_itself_stays() -> None:
-    sent: list[Any] = []
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def saying(*headers: tuple[bytes, bytes], body: bytes = b"said") -> Any:
+    """An application that answers this."""
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        headers = [(b"content-security-policy", b"default-src 'self'")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+        await send({"type": "http.response.body", "body": body})
 
-    async def send(message: Any) -> None:
-        sent.append(message)
+    return app
 
-    assert isinstance(edge(app, ()), Hardened)
-    await edge(app, ())({"type": "http"}, None, send)
-    headers = sent[0]["headers"]
-    assert len(headers) == len(HEADERS) == len(dict(headers))
-    assert dict(headers)[b"content-security-policy"] == b"default-src 'self'"
+
+def test_what_an_answer_says_itself_stays() -> None:
+    app = saying((b"Content-Security-Policy", b"default-src 'self'"), (b"content-length", b"4"))
+    with serve(app) as served, served.client() as client:
+        client.sendall(GET)
+        head = answered(client).partition(b"\r\n\r\n")[0]
+        lines = (line.partition(b": ") for line in head.split(b"\r\n")[1:])
+        headers = [(name, value) for name, _, value in lines]
+        assert len(headers) == len(HEADERS) + 1 == len(dict(headers))
+        assert dict(headers) == dict(HEADERS) | {
+            b"content-security-policy": b"default-src 'self'",
+            b"content-length": b"4",
+        }
+
+
+class Nobody:
+    """Counts no connection."""
+
+    def began(self, connection: Connection) -> None: ...
+
+    def ended(self, connection: Connection) -> None: ...
+
+
+class Writes(asyncio.Transport):
+    """Remembers each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.writes.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("headers", [[(b"content-length", b"4")], []])
+def test_an_answer_is_one_write_whatever_its_length_is_told_by(headers: list[tuple[bytes, bytes]]) -> None:
+    async def ask() -> list[bytes]:
+        app = saying(*headers)
+        config = Config(app, loop="none", http="httptools", ws="none", lifespan="off", log_config=None)
+        connection, transport = Connection(config, ServerState(), app, 20.0, Nobody()), Writes()
+        connection.connection_made(transport)
+        connection.data_received(GET)
+        await asyncio.gather(*connection.tasks)
+        assert not connection.tasks, "what has ended is not waited for"
+        return transport.writes
+
+    (whole,) = asyncio.run(ask())
+    assert whole.startswith(b"HTTP/1.1 200")
+    assert b"said" in whole.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        saying((b"x-id", b"1\r\nset-cookie: a=b"), (b"content-length", b"4")),
+        saying((b"x-id", b"1\n"), (b"content-length", b"4")),
+        saying((b"x-id", b"\0"), (b"content-length", b"4")),
+        saying((b"x-id: 1\r\nx", b"1"), (b"content-length", b"4")),
+        saying((b"content-length", b"5")),
+        saying((b"content-length", b"3")),
+    ],
+)
+def test_an_answer_that_is_none_ends_the_connection_and_no_part_of_it_is_sent(spoilt: Any) -> None:
+    with serve(spoilt) as served, served.client() as client:
+        client.sendall(GET)
+        said = rest(client)
+        assert b"set-cookie" not in said
+        assert b"said" not in said
+        assert not said.startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("wrong", [f"{SITE}/", "app.example.org", "ftp://x", "https://x:y", "*.example.org"])

@@ -13,7 +13,7 @@ from attrs import evolve
 from runtime.gateway.arguments import Bound
 from runtime.gateway.idempotency import Key
 from runtime.gateway.transactions import Atomic, Preflight, Undone
-from runtime.gateway.upstream import Response
+from runtime.gateway.upstream_connection import Response
 from runtime.gateway.values import ITEMS
 from runtime.gateway.vetting import Read, Write
 from tests.runtime.gateway_world import ENDLESS, World, gateway, kind_of, post, rqliteds

@@ -16,7 +16,7 @@ from runtime.gateway.certificates import Certificate, provide
 from runtime.gateway.frames import Ask, DoorAck
 from runtime.gateway.problems import Refusal
 from runtime.gateway.transfers import check_file
-from runtime.gateway.upstream import Broken, Incoming
+from runtime.gateway.upstream_connection import Broken, Incoming
 from tests.runtime.gateway_world import World, gateway, kind_of, post, rqliteds
 
 pytestmark = pytest.mark.real

@@ -21,7 +21,7 @@ from runtime.gateway import vetting
 from runtime.gateway.problems import Refusal
 from runtime.gateway.rqlite_answers import result_of
 from runtime.gateway.sealed_file import Bounds, Reader, Stamp, TooLarge, TooLate, TooMany, Unreadable
-from runtime.gateway.upstream import Response
+from runtime.gateway.upstream_connection import Response
 from runtime.gateway.values import Form, written
 from tests.runtime.gateway_world import ENDLESS, Rqlited
 
