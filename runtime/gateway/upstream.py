@@ -81,14 +81,12 @@ class Upstream:
         ends the connection. With ``done`` it does not: that is called, once something was sent, when the other side is done with it.
         """
         pool = self._pools.get(url) or self._pool(url)
+        head = f"POST {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\nContent-Type: {content_type}\r\n"
+        request = f"{head}Content-Length: {len(body)}\r\n{headers}\r\n".encode("ascii") + body
         connection = pool.at_hand(self._loop.time())
         if connection is None:
             async with asyncio.timeout_at(until):
                 connection = await self._taken(pool)
-        head = (
-            f"POST {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\n"
-            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
-        )
         connection.kept = done is not None
 
         def over() -> None:
@@ -104,7 +102,7 @@ class Upstream:
             if self._looking is None:
                 self._looking = self._loop.call_later(LOOK_S, self._look)
         attempt.sent = True
-        answer = connection.send(head.encode("ascii") + body, max_bytes)
+        answer = connection.send(request, max_bytes)
         try:
             return await answer
         except asyncio.CancelledError:
