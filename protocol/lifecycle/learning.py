@@ -37,6 +37,7 @@ def on_record(turn: Turn, sender: Peer, message: RecordNews) -> None:
     serving.on_record(turn, record)
     hosted = turn.state.hosted.get(record.incarnation)
     if hosted is not None:
+        process.remember_move(turn, hosted, before or record)
         if record.phase != "creating":
             offers.settle_pending(turn, hosted)
             fate.forget(turn, hosted)

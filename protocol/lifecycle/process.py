@@ -12,7 +12,7 @@ from protocol.effects import Mode, Probe, ReleasePorts, ReservePorts, Start, Ter
 from protocol.ids import Peer
 from protocol.lifecycle import sealed
 from protocol.messages import MembersStored, RecordNews, StoreMembers
-from protocol.records import Member, Phase, Seal, Stamp
+from protocol.records import Member, Phase, Record, Seal, Stamp
 from protocol.rounds import MembersRound
 from protocol.rows import Instance, Moved
 from protocol.state import Hosted, ProbeFor, PromiseRound
@@ -94,6 +94,16 @@ def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
             because = "back to where its group knew it: the others are no quorum that could be told of another"
         turn.decide("port replaced", hosted, because, "P42", raft_port=raft)
         coordination.seek(turn, hosted, "address")
+
+
+def remember_move(turn: Turn, hosted: Hosted, before: Record) -> None:
+    """News that this member is elsewhere, of which it knows nothing: its store went back since it moved (P62), and whether its group was
+    told, it cannot know (P42)."""
+    was, own = before.member(turn.me), hosted.record.member(turn.me)
+    if was is None or own is None or was.raft == own.raft or hosted.moved_from or len(hosted.record.members) == 1:
+        return
+    hosted.moved_from = was.raft
+    turn.write(f"moved/{hosted.incarnation}", Moved(hosted.incarnation, was.raft))
 
 
 def _unborn(hosted: Hosted) -> bool:

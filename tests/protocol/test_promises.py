@@ -252,6 +252,18 @@ def test_P33_P41_a_member_that_is_used_does_not_follow_a_sleep_and_calls_the_oth
     assert solo.held[-1].open
 
 
+def test_P42_P62_a_member_that_has_forgotten_its_move_tells_its_group_again() -> None:
+    solo = with_another_member("p3")
+    record: Record = solo.node.state.records[solo.db.incarnation]
+    members = tuple(evolve(one, raft=one.raft + 1) if one.peer == "p1" else one for one in record.members)
+    told = Record(record.birth, Version(0, 7, 0, "bb"), "active", members, Stamp(0, 1, 2))
+    solo.step(ip.Received, sender="p2", message=RecordNews(told))
+    solo.exited(solo.db.incarnation, solo.db.run, "crashed")
+    solo.wait(SECOND)
+    (moved,) = [entry for entry in solo.log if isinstance(entry, fx.Decision) and entry.event == "port replaced"]
+    assert moved.because == "its group may not know yet where it is"
+
+
 def test_P40_an_intent_for_another_sleep_is_void() -> None:
     solo = Solo(TWO).asleep()
     solo.hold.add(fx.Start)
