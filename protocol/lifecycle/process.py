@@ -51,6 +51,8 @@ def begin(turn: Turn, hosted: Hosted) -> None:
     assert hosted.process == "none", hosted.process
     sealed.revoke(turn, hosted)  # now, so that the ports are looked for meanwhile
     turn.state.turn_to(hosted, process="reserving")
+    if hosted.state == "creating":  # nobody waits for it any more, who would end a start that hangs
+        turn.after("wake", hosted.incarnation, turn.state.config.wake_deadline)
     reserve(turn, hosted)
 
 

@@ -246,6 +246,7 @@ def on_votes_deadline(turn: Turn, incarnation: str) -> None:
 def abort(turn: Turn, hosted: Hosted, because: str) -> None:
     assert hosted.sleep is not None
     epoch, hosted.sleep = hosted.sleep.epoch, None
+    hosted.idle.clear()  # who had voted starts to count anew, and says so when it is idle again
     turn.cancel("votes", hosted.incarnation)
     for peer in hosted.record.peers:
         turn.send(peer, SleepAbort(hosted.incarnation, epoch, because))

@@ -42,5 +42,5 @@ def take_over(turn: Turn, hosted: Hosted, asked: PromiseRound) -> None:
     elif not hosted.joined or not any(one.complete for one in told):
         because = hosted.error or "its coordinator is silent, and no majority was ever complete"
         fate.decide(turn, hosted, asked, finished=False, because=because)
-    elif hosted.process == "none":
-        process.again_later(turn, hosted)
+    elif hosted.process == "none" and not turn.state.timers.is_set("backoff", hosted.incarnation):
+        process.again_later(turn, hosted)  # set anew each time, it would never come

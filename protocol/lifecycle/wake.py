@@ -86,8 +86,11 @@ def on_quorum_patience(turn: Turn, incarnation: str) -> None:
 
 
 def on_deadline(turn: Turn, incarnation: str) -> None:
-    """``waking`` ends in active or in a named error (F46). A crashed database is tried on, but nobody waits for it longer."""
+    """``waking`` ends in active or in a named error (F46). A crashed database is tried on, but nobody waits for it longer. Nor does a
+    birth for a start that hangs, once its coordinator is gone: the exit leads to the next try."""
     hosted = turn.state.hosted.get(incarnation)
+    if hosted is not None and hosted.state == "creating" and hosted.process == "starting":
+        process.stop(turn, hosted)
     if hosted is None or hosted.state != "waking":
         return
     seconds = turn.state.config.wake_deadline / limits.SECOND
