@@ -189,11 +189,18 @@ class Directories:
         return deleted
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file as a whole: after a crash of the process there is the old text or the new, never half of one."""
+def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replace a file as a whole: after a crash of the process there is the old text or the new, never half of one. ``durable``: after a power
+    cut, too, and once this has returned it is the new one."""
     draft = path.with_name(path.name + ".new")
-    draft.write_bytes(data)
+    with draft.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     draft.replace(path)
+    if durable:
+        sync_directory(path.parent)
 
 
 def write_secret(path: Path, data: bytes) -> None:

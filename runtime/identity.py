@@ -18,6 +18,8 @@ from typing import Final
 
 from attrs import field, frozen
 
+from runtime.directories import sync_directory
+
 DIRECTORY: Final = "identity"
 KEY: Final = "node.key"
 SECRET: Final = "cluster.secret"
@@ -94,11 +96,7 @@ def _settle(data_dir: Path, secret: bytes) -> None:
     if not (directory / SECRET).exists():
         _write(directory / SECRET, f"{_SECRET_HEAD}{secret.hex()}\n".encode())
     for each in (directory, data_dir):
-        fd = os.open(each, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_directory(each)
 
 
 def load(data_dir: Path) -> Identity:

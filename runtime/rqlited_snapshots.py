@@ -15,14 +15,13 @@ rqlited 10 has another layout, and none of this.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from runtime.directories import Instance, sync_directory
+from runtime.directories import Instance, sync_directory, write_whole
 
 SNAPSHOTS: Final = "rsnapshots"
 META: Final = "meta.json"
@@ -54,7 +53,9 @@ def _mend(place: Instance) -> str:
     if (whole[before]["Term"], whole[before]["Index"]) > order:
         return ""
     term, index = order
-    _write(path / META, whole[before] | {"ID": path.name, "Term": term, "Index": index})
+    meta = whole[before] | {"ID": path.name, "Term": term, "Index": index}
+    # Durably: with the next snapshot the one before goes, and then nothing could be mended.
+    write_whole(path / META, json.dumps(meta).encode(), durable=True)
     return f"snapshot {path.name} was cut off while it was made: its description is that of {before.name}"
 
 
@@ -80,15 +81,4 @@ def _set_aside(place: Instance, path: Path) -> None:
     for part in path.parent.glob(f"{path.name}.*"):
         part.rename(aside / part.name)
     path.rename(aside / path.name)  # last: until then this is done again
-    sync_directory(path.parent)
-
-
-def _write(path: Path, meta: dict[str, Any]) -> None:
-    """Durably: with the next snapshot the one before goes, and then nothing could be mended."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
-        file.write(json.dumps(meta).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
     sync_directory(path.parent)
