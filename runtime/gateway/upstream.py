@@ -18,6 +18,7 @@ import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
+from runtime.gateway.calls import JSON
 from runtime.gateway.pool import Pool
 from runtime.gateway.upstream_connection import Attempt, Connection, Incoming, NotSent, Response
 
@@ -25,6 +26,14 @@ CONNECT_S: Final = 5.0
 """Loopback connects at once, or finds nobody; longer means a full backlog."""
 LOOK_S: Final = 0.1
 """Between two looks at deadlines, while anything is on its way."""
+
+
+def _request(pool: Pool, target: str, body: bytes | None, headers: str, content_type: str) -> bytes:
+    """A GET where there is no body, else a POST. Made before a connection is taken: what fails here leaves nothing taken."""
+    if body is None:
+        return f"GET {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\n{headers}\r\n".encode("ascii")
+    head = f"POST {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\nContent-Type: {content_type}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n{headers}\r\n".encode("ascii") + body
 
 
 Dial = Callable[[str, int, Callable[[], Connection]], Awaitable[Connection]]
@@ -70,7 +79,7 @@ class Upstream:
         max_bytes: int,
         attempt: Attempt,
         headers: str = "",
-        content_type: str = "application/json",
+        content_type: str = JSON,
         until: float | None = None,
         done: Callable[[], None] | None = None,
     ) -> Response:
@@ -81,8 +90,7 @@ class Upstream:
         ends the connection. With ``done`` it does not: that is called, once something was sent, when the other side is done with it.
         """
         pool = self._pools.get(url) or self._pool(url)
-        head = f"POST {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\nContent-Type: {content_type}\r\n"
-        request = f"{head}Content-Length: {len(body)}\r\n{headers}\r\n".encode("ascii") + body
+        request = _request(pool, target, body, headers, content_type)
         connection = pool.at_hand(self._loop.time())
         if connection is None:
             async with asyncio.timeout_at(until):
@@ -115,12 +123,10 @@ class Upstream:
         """The answer to a GET (``body`` None), or a POST of JSON, once its status is known. Raises :class:`NotSent`, :class:`Broken`. What
         is not read to its end ends the connection."""
         pool = self._pools.get(url) or self._pool(url)
+        request = _request(pool, target, body, headers, JSON)
         connection = pool.at_hand(self._loop.time()) or await self._taken(pool)
-        head = f"{'GET' if body is None else 'POST'} {target} HTTP/1.1\r\nHost: {pool.host}:{pool.port}\r\n"
-        if body is not None:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         connection.done = functools.partial(self._give_back, pool, connection)
-        incoming = connection.stream(f"{head}{headers}\r\n".encode("ascii") + (body or b""))
+        incoming = connection.stream(request)
         try:
             await incoming.begun
             yield incoming
