@@ -77,6 +77,14 @@ class Run:
     def client(self) -> RqliteHttp:
         return RqliteHttp("127.0.0.1", self.spec.http_port)
 
+    async def insert(self, n: int) -> None:
+        async with self.client() as client:
+            await client.execute("CREATE TABLE IF NOT EXISTS t (n)", f"INSERT INTO t VALUES ({n})", within=5)
+
+    async def rows(self) -> object:
+        async with self.client() as client:
+            return await client.query("SELECT n FROM t ORDER BY n", 5, "strong")
+
 
 @define(eq=False)
 class World:

@@ -14,16 +14,6 @@ from tests.runtime.rqlited_world import INCARNATION, Run, World, world
 pytestmark = pytest.mark.real
 
 
-async def insert(run: Run, n: int) -> None:
-    async with run.client() as client:
-        await client.execute("CREATE TABLE IF NOT EXISTS t (n)", f"INSERT INTO t VALUES ({n})", within=5)
-
-
-async def rows(run: Run) -> object:
-    async with run.client() as client:
-        return await client.query("SELECT n FROM t ORDER BY n", 5, "strong")
-
-
 async def snapshot(w: World, run: Run) -> Path:
     """What is there of it."""
     assert (await w.supervisor.snapshot(INCARNATION, 10)).ok
@@ -40,15 +30,15 @@ async def test_F46_a_snapshot_that_was_cut_off_is_mended_and_no_row_is_lost(
         run = await w.start("found")
         if run.place.rqlite.joinpath("wsnapshots").exists():
             pytest.skip("rqlited 10 has another layout")
-        await insert(run, 1)
+        await run.insert(1)
         made = await snapshot(w, run)
         if which == "next":
             kept = tmp_path / "before"
             shutil.copytree(made, kept)
-            await insert(run, 2)
+            await run.insert(2)
             before, made = made, await snapshot(w, run)
             kept.rename(before)  # it goes after the description of the next one was written
-        await insert(run, 3)
+        await run.insert(3)
         await run.stop()
         whole = json.loads(made.joinpath("meta.json").read_bytes())
         made.joinpath("meta.json").write_text(half)
@@ -59,20 +49,15 @@ async def test_F46_a_snapshot_that_was_cut_off_is_mended_and_no_row_is_lost(
             assert (ended.cause, "failed to read meta" in ended.detail) == ("crashed", True)
 
         run = await w.start("restart")
-        expected = [1, 3] if which == "first" else [1, 2, 3]
-        assert rows_of(await rows(run)) == expected
+        expected = [[1], [3]] if which == "first" else [[1], [2], [3]]
+        assert await run.rows() == expected
         if which == "next":
             mended = json.loads(made.joinpath("meta.json").read_bytes())
             for key in ("Version", "ID", "Index", "Term", "Configuration", "ConfigurationIndex"):
                 assert mended[key] == whole[key]
-        await insert(run, 4)
+        await run.insert(4)
         await snapshot(w, run)
         await run.stop()
         run = await w.start("restart")
-        assert rows_of(await rows(run)) == [*expected, 4]
+        assert await run.rows() == [*expected, [4]]
         await run.stop()
-
-
-def rows_of(answer: object) -> list[int]:
-    assert isinstance(answer, list)
-    return [row[0] for row in answer]

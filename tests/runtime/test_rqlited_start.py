@@ -13,7 +13,7 @@ from runtime.directories import Directories
 from runtime.rqlited_binary import Binary
 from runtime.rqlited_exit import cause_of
 from runtime.rqlited_start import StartSpec, Timers, arguments, environment
-from tests.runtime.rqlited_world import INCARNATION, NAME, NODE_ID, Run, binary, world
+from tests.runtime.rqlited_world import INCARNATION, NAME, NODE_ID, binary, world
 
 pytestmark = pytest.mark.real
 
@@ -24,16 +24,6 @@ def listener(port: int) -> socket.socket:
     sock.bind(("127.0.0.1", port))
     sock.listen()
     return sock
-
-
-async def insert(run: Run, n: int) -> None:
-    async with run.client() as client:
-        await client.execute("CREATE TABLE IF NOT EXISTS t (n)", f"INSERT INTO t VALUES ({n})", within=5)
-
-
-async def rows(run: Run) -> object:
-    async with run.client() as client:
-        return await client.query("SELECT n FROM t ORDER BY n", 5, "strong")
 
 
 @pytest.mark.parametrize("which", ["http_port", "raft_port"])
@@ -51,7 +41,7 @@ async def test_F9_a_port_taken_by_a_stranger_is_named_and_the_next_start_works(t
 async def test_F47_a_changed_Raft_port_with_peers_json_keeps_the_data_of_a_lone_replica(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         run = await w.start("found")
-        await insert(run, 1)
+        await run.insert(1)
         await run.stop()
         with listener(run.spec.raft_port):
             taken = w.launch(w.spec("restart", raft_port=run.spec.raft_port))
@@ -63,18 +53,18 @@ async def test_F47_a_changed_Raft_port_with_peers_json_keeps_the_data_of_a_lone_
             moved = w.launch(attrs.evolve(spec, peers=peers))
             ready = await moved.until_ready()
             assert ready.voters == (NODE_ID,)
-            assert await rows(moved) == [[1]]
-            await insert(moved, 2)
+            assert await moved.rows() == [[1]]
+            await moved.insert(2)
             await moved.stop()
         again = await w.start("restart")  # the same new port by now, and no peers.json
-        assert await rows(again) == [[1], [2]]
+        assert await again.rows() == [[1], [2]]
         await again.stop()
 
 
 async def test_F55_a_peers_json_that_this_start_did_not_write_is_removed_and_never_consumed(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         run = await w.start("found")
-        await insert(run, 1)
+        await run.insert(1)
         await run.stop()
         stale = [{"id": "QmForeign.s1-1-abcd.1", "address": "127.0.0.1:1", "non_voter": False}]
         run.place.peers.write_text(json.dumps(stale))
@@ -90,7 +80,7 @@ async def test_F55_a_peers_json_that_this_start_did_not_write_is_removed_and_nev
 async def test_F54_a_wiped_directory_never_starts_by_itself(tmp_path: Path, lost: str) -> None:
     async with world(tmp_path) as w:
         run = await w.start("found")
-        await insert(run, 1)
+        await run.insert(1)
         await run.stop()
         spec = w.spec("restart")
         if lost == "marker":
@@ -112,7 +102,7 @@ async def test_F54_a_wiped_directory_never_starts_by_itself(tmp_path: Path, lost
 async def test_P54_a_founder_never_builds_on_foreign_remains_and_deletes_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         run = await w.start("found")
-        await insert(run, 1)
+        await run.insert(1)
         await run.stop()
         run.place.marker.unlink()
         again = await w.start("found")
@@ -126,10 +116,10 @@ async def test_P54_a_founder_never_builds_on_foreign_remains_and_deletes_nothing
 async def test_F7_a_repeated_founding_of_the_very_same_copy_keeps_its_data(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         run = await w.start("found")
-        await insert(run, 1)
+        await run.insert(1)
         await run.stop()
         again = await w.start("found")
-        assert await rows(again) == [[1]]
+        assert await again.rows() == [[1]]
         await again.stop()
 
 
