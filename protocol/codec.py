@@ -58,9 +58,9 @@ TAGS: Final[dict[int, type]] = {
     36: messages.CreateSuperseded,
     37: messages.StoreOutcome,
     38: messages.OutcomeStored,
-    40: messages.SyncAsk,
     41: messages.SyncKeys,
     42: messages.KeyNews,
+    43: messages.SyncAsk,
     # Durable rows: never on the wire, but encoded alike, so that a store can be read by the tools that read messages.
     64: rows.Identity,
     65: rows.NamePromise,

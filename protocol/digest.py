@@ -7,7 +7,6 @@ their own under the same root: who missed a key, or its revocation, is as much o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 from protocol import codec, limits
 from protocol.records import ApiKey
@@ -28,7 +27,7 @@ def replace(state: State, incarnation: str, row: bytes | None) -> None:
     """Account for a record's new value, as it is stored, or (None) for its absence."""
     new = 0 if row is None else _hash(row)
     leaf = leaf_of(incarnation)
-    state.leaves[leaf] ^= state.hashes.pop(incarnation, 0) ^ new
+    _change(state.leaves, leaf, state.hashes.pop(incarnation, 0) ^ new)
     state.root = b""
     if row is not None:
         state.hashes[incarnation] = new
@@ -40,11 +39,8 @@ def replace(state: State, incarnation: str, row: bytes | None) -> None:
 def replace_key(state: State, key: ApiKey) -> None:
     """Account for a key's new value, in place of the one that is known."""
     known = state.keys.get(key.digest)
-    if not state.key_leaves:
-        state.key_leaves = [0] * limits.BUCKETS
-    state.key_leaves[key_leaf_of(key)] ^= _hash(codec.encode(key)) ^ (
-        0 if known is None else _hash(codec.encode(known))
-    )
+    before = 0 if known is None else _hash(codec.encode(known))
+    _change(state.key_leaves, key_leaf_of(key), _hash(codec.encode(key)) ^ before)
     state.root = b""
 
 
@@ -62,41 +58,54 @@ def short(state: State, incarnation: str) -> bytes:
 
 
 def leaves(state: State) -> bytes:
-    return _joined(state.leaves, state.in_leaf)
+    """Every leaf in which there is something, by its number: one byte of number, then ``SIZE`` of leaf. Few databases make a short list."""
+    return _joined(state.leaves)
 
 
 def key_leaves(state: State) -> bytes:
-    return _joined(state.key_leaves, (i for i, leaf in enumerate(state.key_leaves) if leaf))
+    """The same for API keys."""
+    return _joined(state.key_leaves)
 
 
-def _joined(hashes: list[int], used: Iterable[int]) -> bytes:
-    # Most leaves are empty, and this is done for each change and each question: it was a twentieth of a simulated cluster.
-    joined = bytearray(SIZE * len(hashes))
-    for leaf in used:
-        joined[leaf * SIZE : (leaf + 1) * SIZE] = hashes[leaf].to_bytes(SIZE, "big")
-    return bytes(joined)
+def _change(leaves: dict[int, int], leaf: int, by: int) -> None:
+    changed = leaves.get(leaf, 0) ^ by
+    if changed:
+        leaves[leaf] = changed
+    else:
+        leaves.pop(
+            leaf, None
+        )  # what was there and is dropped is as if it had never been: nodes that agree have one root
+
+
+def _joined(leaves: dict[int, int]) -> bytes:
+    return b"".join([leaf.to_bytes(1, "big") + leaves[leaf].to_bytes(SIZE, "big") for leaf in sorted(leaves)])
+
+
+def _parted(joined: bytes) -> dict[int, int]:
+    """What :func:`_joined` made; of bytes that it did not make, anything, at the cost of a full tree at most."""
+    width = 1 + SIZE
+    upto = min(len(joined), limits.BUCKETS * width)
+    return {joined[at]: int.from_bytes(joined[at + 1 : at + width], "big") for at in range(0, upto, width)}
 
 
 def root(state: State) -> bytes:
     """Of all leaves: computed once for each change, not for each heartbeat."""
     if not state.root:
-        state.root = hashlib.blake2b(leaves(state) + key_leaves(state), digest_size=SIZE).digest()
+        records, keys = leaves(state), key_leaves(state)
+        state.root = hashlib.blake2b(len(records).to_bytes(2, "big") + records + keys, digest_size=SIZE).digest()
     return state.root
 
 
 def differing(state: State, theirs: bytes) -> list[int]:
-    """Leaves in which this node's directory differs from one whose leaves are ``theirs``."""
-    return _differing(leaves(state), theirs)
+    """Leaves, ascending, in which this node's directory differs from one whose leaves are ``theirs``."""
+    return _differing(state.leaves, theirs)
 
 
 def differing_keys(state: State, theirs: bytes) -> list[int]:
     """The same for API keys."""
-    return _differing(key_leaves(state), theirs)
+    return _differing(state.key_leaves, theirs)
 
 
-def _differing(ours: bytes, theirs: bytes) -> list[int]:
-    if ours == theirs:
-        return []
-    if len(theirs) != len(ours):
-        return list(range(limits.BUCKETS))
-    return [i for i in range(limits.BUCKETS) if ours[i * SIZE : (i + 1) * SIZE] != theirs[i * SIZE : (i + 1) * SIZE]]
+def _differing(ours: dict[int, int], theirs: bytes) -> list[int]:
+    others = _parted(theirs)
+    return sorted([leaf for leaf in ours.keys() | others.keys() if ours.get(leaf) != others.get(leaf)])

@@ -120,4 +120,5 @@ assert DRAIN_WINDOW < VOTE_WINDOW
 assert SEAL_WINDOW < VOTE_WINDOW
 assert QUORUM_PATIENCE < WAKE_DEADLINE
 assert RESTART_BACKOFF < RESTART_BACKOFF_MAX
+assert BUCKETS <= 256, "a leaf's number is one byte on the wire"
 assert 2 * NAME_LENGTH * 2 + 1 < 255, "an internal name, underscores doubled, is one path component"

@@ -93,8 +93,8 @@ class Entry(NamedTuple):
 
 @frozen
 class SyncAsk:
-    """Direct: the leaves of the sender's digest tree, 16 bytes each; list what differs. ``keys``: those of its API keys, or empty when it
-    knows none. ``number``: of this exchange, the sender's own count; all its messages carry it. The rest says of the sender's store what a heartbeat does; who has no ``whole`` store is
+    """Direct: the leaves of the sender's digest tree in which there is something, each one byte of number and 16 of leaf, ascending; list
+    what differs. ``keys``: the same of its API keys. ``number``: of this exchange, the sender's own count; all its messages carry it. The rest says of the sender's store what a heartbeat does; who has no ``whole`` store is
     told the promises of names too (P61)."""
 
     number: int

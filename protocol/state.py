@@ -352,11 +352,12 @@ class State:
     hashes: dict[str, int] = Factory(dict[str, int])
     in_leaf: dict[int, set[str]] = Factory(dict[int, set[str]])
     """Leaf → the incarnations in it."""
-    leaves: list[int] = Factory(lambda: [0] * limits.BUCKETS)
+    leaves: dict[int, int] = Factory(dict[int, int])
+    """The leaves of the digest tree in which there is something."""
     keys: dict[str, ApiKey] = Factory(dict[str, ApiKey])
     """By the SHA-256 in hex: every API key that was ever known, revoked and expired ones too. Durable (P23)."""
-    key_leaves: list[int] = Factory(list[int])
-    """The leaves of the keys' digest tree; none as long as no key is known."""
+    key_leaves: dict[int, int] = Factory(dict[int, int])
+    """The same of the keys' digest tree."""
     root: bytes = b""
     """The digest of all leaves, or empty when one has changed since."""
     tickets: int = 0
