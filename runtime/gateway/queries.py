@@ -19,10 +19,11 @@ from runtime.gateway.calls import Call
 from runtime.gateway.doors import Doors, Passage
 from runtime.gateway.forwarding import Forwarding, NotEntered
 from runtime.gateway.frames import Hop
+from runtime.gateway.group_commit import GroupCommit
 from runtime.gateway.hops import Routes
 from runtime.gateway.problems import Refusal
 from runtime.gateway.sealed import Copies
-from runtime.gateway.statements import Question, ReadOne
+from runtime.gateway.statements import Question, ReadOne, WriteOne
 from runtime.gateway.upstream import Upstream
 from runtime.gateway.upstream_connection import Attempt, Broken, NotSent, TooLarge
 from runtime.gateway.waiting import Waiting
@@ -41,6 +42,10 @@ class Elsewhere:
     """Another node serves the database, and has answered the whole call: the JSON body of its answer."""
 
     body: bytes
+
+
+def _joins(question: Question[object]) -> bool:
+    return isinstance(question, WriteOne) and question.joins
 
 
 @define
@@ -80,6 +85,7 @@ class Queries:
         self._doors = doors
         self._waiting = waiting
         self._upstream = upstream
+        self._commits = GroupCommit(upstream, config.result_bytes)
         self._routes = routes
         self._forwarding = forwarding
         self._copies = copies
@@ -138,25 +144,29 @@ class Queries:
 
     async def _write(self, call: Call, name: str, question: Question[T], tries: _Tries) -> T | Elsewhere:
         body = question.body
+        joins = _joins(question)
         clock = asyncio.get_running_loop().time
         while True:
             passage = await self._enter(call, name, tries)
             if isinstance(passage, Elsewhere):
                 return passage
             attempt = Attempt()
+            # When the deadline ends this request, the write goes on in rqlited and must stay counted.
+            done = functools.partial(self._doors.leave, passage)
             try:
-                target = question.target(call.deadline - clock())
-                response = await self._upstream.post(
-                    passage.url,
-                    target,
-                    body,
-                    self._config.result_bytes,
-                    attempt,
-                    content_type=call.content_type,
-                    until=call.deadline,
-                    # When the deadline ends this request, the write goes on in rqlited and must stay counted.
-                    done=functools.partial(self._doors.leave, passage),
-                )
+                if joins and not tries.refused:
+                    response = await self._commits.post(passage.url, body, attempt, call.deadline, done)
+                else:
+                    response = await self._upstream.post(
+                        passage.url,
+                        question.target(call.deadline - clock()),
+                        body,
+                        self._config.result_bytes,
+                        attempt,
+                        content_type=call.content_type,
+                        until=call.deadline,
+                        done=done,
+                    )
                 return question.answer(response)
             except TimeoutError:
                 raise Refusal("query-timeout", call.too_late, may_have_committed=attempt.sent) from None

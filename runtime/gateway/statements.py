@@ -93,6 +93,11 @@ class WriteOne:
     def body(self) -> bytes:
         return body_of(self.statement)
 
+    @property
+    def joins(self) -> bool:
+        """It may go to rqlited together with others: it changes rows, and answers with counts."""
+        return not self.verdict.returning and not self.verdict.definition
+
     def target(self, _seconds_left: float) -> str:
         return REQUEST if self.verdict.returning else EXECUTE
 

@@ -109,7 +109,7 @@ class Upstream:
             self._sent.add(connection)
             if self._looking is None:
                 self._looking = self._loop.call_later(LOOK_S, self._look)
-        attempt.sent = True
+        attempt.begin()
         answer = connection.send(request, max_bytes)
         try:
             return await answer

@@ -46,6 +46,10 @@ class Attempt:
 
     sent: bool = False
 
+    def begin(self) -> None:
+        """Its first byte is about to be written."""
+        self.sent = True
+
 
 _AHEAD: Final = 1 << 20
 """Bytes of a streamed body that may wait to be read."""
