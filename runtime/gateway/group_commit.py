@@ -7,7 +7,7 @@ The laws kept here:
   has not answered for (F86).
 - What is known of a request that failed is known of each of its statements: never sent, or nothing is known. None is sent twice here.
 - What has passed a door stays counted until rqlited is done with the request that it went in (P30), and a call ends by its own deadline (R37).
-- Requests that hang, at a leader that is frozen say, hold up who comes later for ``STALLED_S`` and no longer (F50).
+- Requests that hang, at a leader that is frozen say, hold up who comes later for twice ``STALLED_S`` at most (F50).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attrs import Factory, define
 
 from runtime.gateway.statements import EXECUTE
 from runtime.gateway.upstream import Upstream
-from runtime.gateway.upstream_connection import Attempt, Broken, NotSent, Response, TooLarge
+from runtime.gateway.upstream_connection import Attempt, Broken, NotSent, Response
 
 STALLED_S: Final = 0.25
 """When nothing was sent for so long, and nothing answered, another request goes."""
@@ -90,7 +90,7 @@ class GroupCommit:
         """Carry out the one statement of ``body`` (a JSON array) at the rqlited of ``url``; its answer as if it had been sent alone. ``done`` is
         called, once it was sent, when rqlited is done with it.
 
-        Raises :class:`NotSent`, :class:`Broken`, :class:`TooLarge`; TimeoutError at the loop time ``until``, or a moment later."""
+        Raises what :meth:`Upstream.post` does: TimeoutError at the loop time ``until``, or a moment later."""
         lane = self._lanes.get(url)
         if lane is None:
             lane = self._lanes[url] = _Lane()
@@ -135,7 +135,7 @@ class GroupCommit:
         try:
             response = await self._upstream.post(url, EXECUTE, body, self._max_bytes, together, done=together.done)
             answers = _parted(response, len(writes))
-        except (NotSent, Broken, TooLarge) as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is: somebody waits)
             answers = error
         finally:
             self._over(url, lane)
