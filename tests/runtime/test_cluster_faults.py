@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -44,6 +44,21 @@ async def insert(node: World, n: int) -> bool:
     return False
 
 
+@asynccontextmanager
+async def kept_awake(node: World) -> AsyncIterator[None]:
+    """Queries through ``node`` all the time: however slowly the rest happens, the database does not fall asleep meanwhile."""
+
+    async def ask() -> None:
+        while True:
+            await node.rows("users", "SELECT 1 AS x")
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        yield
+        nursery.cancel_scope.cancel()
+
+
 async def served(nodes: list[World], first: int, before: list[int]) -> list[int]:
     """A write through each of these nodes, and a read that has all that was acknowledged; what is in the table then."""
     acknowledged = set(before)
@@ -74,8 +89,9 @@ async def test_F24_F28_F50_a_dead_member_costs_seconds_and_follows_when_it_retur
 
         since = [len(node.lines) for node in others]
         at = len(dead.lines)
-        await dead.start()  # awake
-        await dead.until(event("instance started"), since=at)
+        async with kept_awake(others[0]):
+            await dead.start()
+            await dead.until(event("instance started"), since=at)
         for node, before in zip(others, since, strict=True):  # else they fall asleep without it, and without a seal
             await node.until(event("node heard", peer=dead.peer), since=before)
         rows = await served([dead], 20, rows)
