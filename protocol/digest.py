@@ -68,13 +68,10 @@ def key_leaves(state: State) -> bytes:
 
 
 def _change(leaves: dict[int, int], leaf: int, by: int) -> None:
-    changed = leaves.get(leaf, 0) ^ by
+    # What was there and is dropped is as if it had never been: nodes that agree have one root.
+    changed = leaves.pop(leaf, 0) ^ by
     if changed:
         leaves[leaf] = changed
-    else:
-        leaves.pop(
-            leaf, None
-        )  # what was there and is dropped is as if it had never been: nodes that agree have one root
 
 
 def _joined(leaves: dict[int, int]) -> bytes:

@@ -18,7 +18,7 @@ from protocol import clocks, codec, digest, directory, gossip, limits
 from protocol.ids import Dot, incarnation_id
 from protocol.messages import Dropped, RecordNews, SyncPage, SyncRecords
 from protocol.records import Attempt, Birth, Member, Record, Stamp, Version
-from protocol.state import State
+from protocol.state import Config, State
 from protocol.turn import Turn
 from tests.protocol.three import PEERS, STORES, Three
 
@@ -211,6 +211,28 @@ def test_F32_two_databases_on_one_number_of_a_cloned_store_both_live() -> None:
     all_of.bear("p2", "aa", 1)
     all_of.exchange()
     assert all(len(state.records) == 2 for state in all_of.states.values())
+
+
+def test_F25_the_tree_names_what_is_there_and_nothing_of_what_was() -> None:
+    all_of = Directories()
+    all_of.bear("p1", "aa", 1)
+    all_of.bear("p1", "aa", 2)
+    state = all_of.states["p1"]
+    assert len(digest.leaves(state)) == 2 * (1 + digest.SIZE)
+    for incarnation in tuple(state.records):
+        digest.replace(state, incarnation, None)
+    assert digest.leaves(state) == b""
+    assert digest.root(state) == digest.root(State(Config("fresh")))
+
+
+@given(st.binary(max_size=2 * limits.BUCKETS * (1 + digest.SIZE)))
+def test_F82_leaves_that_no_tree_has_are_compared_all_the_same(theirs: bytes) -> None:
+    all_of = Directories()
+    all_of.bear("p1", "aa", 1)
+    state = all_of.states["p1"]
+    different = digest.differing(state, theirs)
+    assert different == sorted(set(different) & set(range(limits.BUCKETS)))
+    assert digest.differing(state, digest.leaves(state)) == []
 
 
 def test_F25_a_day_away_costs_the_differences_only() -> None:
