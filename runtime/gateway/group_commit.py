@@ -167,12 +167,11 @@ def _parted(response: Response, count: int) -> list[Response]:
         raise NotSent("rqlited does not understand one of several statements")
     if response.status != 200:
         return [response] * count
-    results: list[Any]
     try:
         answer = orjson.loads(response.body)
         if answer.get("error"):
             return [response] * count
-        results = answer["results"]
+        results = list[Any](answer["results"])
     except (ValueError, LookupError, AttributeError, TypeError):
         results = []
     if len(results) != count:

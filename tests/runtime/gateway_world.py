@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from signal import Signals
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,6 +93,10 @@ class Rqlited:
                     except httpx.TransportError:
                         pass
                     await trio.sleep(0.02)
+
+    def signal(self, number: Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def kill(self) -> None:
         if self.process is not None:

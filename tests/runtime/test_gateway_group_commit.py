@@ -17,7 +17,9 @@ import trio
 from runtime.gateway.group_commit import BYTES, STALLED_S, TOGETHER, GroupCommit
 from runtime.gateway.upstream import Upstream
 from runtime.gateway.upstream_connection import Attempt, Broken, NotSent, Response
-from tests.runtime.gateway_world import Rqlited, gateway, kind_of, post, rqliteds
+from tests.runtime.gateway_world import gateway, kind_of, post, rqliteds
+
+Write = asyncio.Task[Response]
 
 
 class Server:
@@ -64,7 +66,7 @@ class Writers:
         self._commits = commits
         self._url = url
 
-    def write(self, name: str, within: float = 4.0) -> asyncio.Task[Response]:
+    def write(self, name: str, within: float = 4.0) -> Write:
         attempt = self.attempts[name] = Attempt()
         until = asyncio.get_running_loop().time() + within
         body = orjson.dumps([[name]])
@@ -72,7 +74,7 @@ class Writers:
             self._commits.post(self._url, body, attempt, until, lambda: self.done.append(name)), name=name
         )
 
-    async def behind(self, first: asyncio.Task[Response], *names: str) -> list[asyncio.Task[Response]]:
+    async def behind(self, first: Write, *names: str) -> list[Write]:
         """They wait while ``first`` is under way."""
         tasks = [self.write(name) for name in names]
         await asyncio.sleep(0)
@@ -81,29 +83,32 @@ class Writers:
         return tasks
 
 
-def against(story: Callable[[Server, Writers], Awaitable[None]]) -> None:
+def against(story: Callable[[Server, Writers, Write], Awaitable[None]]) -> None:
+    """The story begins with one write under way, which the server keeps."""
+
     async def run() -> None:
         server = Server()
         async with asyncio.timeout(10), await asyncio.start_server(server, "127.0.0.1", 0) as listening:
             host, port = listening.sockets[0].getsockname()
             upstream = Upstream(8)
             url = f"http://{host}:{port}"
-            await story(server, Writers(GroupCommit(upstream, 1 << 20), url))
+            writers = Writers(GroupCommit(upstream, 1 << 20), url)
+            first = writers.write("first")
+            await server.until_heard(1)
+            await story(server, writers, first)
             server.open.set()
             upstream.retire(url)
 
     asyncio.run(run())
 
 
-def told(task: asyncio.Task[Response]) -> Any:
+def told(task: Write) -> Any:
     (result,) = orjson.loads(task.result().body)["results"]
     return result["name"]
 
 
 def test_R61_what_comes_meanwhile_goes_together_and_each_hears_of_its_own() -> None:
-    async def story(server: Server, writers: Writers) -> None:
-        first = writers.write("first")
-        await server.until_heard(1)
+    async def story(server: Server, writers: Writers, first: Write) -> None:
         rest = await writers.behind(first, "a", "b", "c")
         server.open.set()
         await asyncio.wait([first, *rest])
@@ -118,9 +123,7 @@ def test_R61_what_comes_meanwhile_goes_together_and_each_hears_of_its_own() -> N
 
 
 def test_F82_one_request_has_bounds() -> None:
-    async def story(server: Server, writers: Writers) -> None:
-        first = writers.write("first")
-        await server.until_heard(1)
+    async def story(server: Server, writers: Writers, first: Write) -> None:
         short = [f"n{n}" for n in range(TOGETHER + 3)]
         half = "x" * (BYTES // 2)
         rest = await writers.behind(first, *short, f"1{half}", f"2{half}", "y" * (BYTES + 1), "last")
@@ -139,17 +142,16 @@ def test_F82_one_request_has_bounds() -> None:
         ((0, b""), Broken),
         ((200, b'{"results":[{"name":"a"}]}'), Broken),
         ((200, b"{}"), Broken),
+        ((200, b'{"results":null}'), Broken),
         ((200, b"gibberish"), Broken),
         ((400, b"invalid"), NotSent),
     ],
-    ids=["it ends", "too few results", "no results", "no JSON", "refused as a whole"],
+    ids=["it ends", "too few results", "no results", "null", "no JSON", "refused as a whole"],
 )
 def test_F86_what_is_known_of_a_request_that_failed_is_known_of_each(
     says: tuple[int, bytes], error: type[Exception]
 ) -> None:
-    async def story(server: Server, writers: Writers) -> None:
-        first = writers.write("first")
-        await server.until_heard(1)
+    async def story(server: Server, writers: Writers, first: Write) -> None:
         rest = await writers.behind(first, "a", "b")
         server.says = says
         server.open.set()
@@ -164,9 +166,7 @@ def test_F86_what_is_known_of_a_request_that_failed_is_known_of_each(
 
 @pytest.mark.parametrize("says", [(503, b"leader not found"), (200, b'{"results":[],"error":"leadership lost"}')])
 def test_F50_a_failure_of_rqlited_is_told_to_each(says: tuple[int, bytes]) -> None:
-    async def story(server: Server, writers: Writers) -> None:
-        first = writers.write("first")
-        await server.until_heard(1)
+    async def story(server: Server, writers: Writers, first: Write) -> None:
         rest = await writers.behind(first, "a", "b")
         server.says = says
         server.open.set()
@@ -177,9 +177,7 @@ def test_F50_a_failure_of_rqlited_is_told_to_each(says: tuple[int, bytes]) -> No
 
 @pytest.mark.parametrize("given_up", ["late", "cancelled"])
 def test_R37_F86_who_gives_up_while_it_waits_was_never_sent(given_up: str) -> None:
-    async def story(server: Server, writers: Writers) -> None:
-        first = writers.write("first")
-        await server.until_heard(1)
+    async def story(server: Server, writers: Writers, first: Write) -> None:
         (other,) = await writers.behind(first, "other")
         late = writers.write("late", within=STALLED_S / 5)
         await asyncio.sleep(0)
@@ -198,9 +196,7 @@ def test_R37_F86_who_gives_up_while_it_waits_was_never_sent(given_up: str) -> No
 
 @pytest.mark.parametrize("given_up", ["late", "cancelled"])
 def test_P30_who_gives_up_on_its_way_stays_counted_until_rqlited_is_done(given_up: str) -> None:
-    async def story(server: Server, writers: Writers) -> None:
-        first = writers.write("first")
-        await server.until_heard(1)
+    async def story(server: Server, writers: Writers, first: Write) -> None:
         rest = await writers.behind(first, "a")
         late = writers.write("late", within=STALLED_S * 2)
         await server.until_heard(2)
@@ -219,9 +215,7 @@ def test_P30_who_gives_up_on_its_way_stays_counted_until_rqlited_is_done(given_u
 
 
 def test_F50_what_hangs_holds_nobody_up_for_long() -> None:
-    async def story(server: Server, writers: Writers) -> None:
-        first = writers.write("first")
-        await server.until_heard(1)
+    async def story(server: Server, writers: Writers, first: Write) -> None:
         rest = await writers.behind(first, "a", "b")
         await server.until_heard(2)
         late = writers.write("c")
@@ -262,11 +256,11 @@ async def test_R31_F86_of_many_writers_each_is_told_what_became_of_its_own(tmp_p
             await post(client, "exec", sql="INSERT INTO t VALUES (1, 'first')")
             before = await _index(running["one"].url)
             async with trio.open_nursery() as nursery:
-                paused(running["one"], signal.SIGSTOP)
+                running["one"].signal(signal.SIGSTOP)
                 for who in range(WRITERS):
                     nursery.start_soon(writes, client, who)
                 await trio.sleep(2 * STALLED_S)
-                paused(running["one"], signal.SIGCONT)
+                running["one"].signal(signal.SIGCONT)
             entries = await _index(running["one"].url) - before
             rows = (await post(client, "query", sql="SELECT id, v FROM t")).json()["items"]
     inserted = {row["id"]: row["v"] for row in rows[1:]}
@@ -286,7 +280,6 @@ async def test_R31_F86_of_many_writers_each_is_told_what_became_of_its_own(tmp_p
 async def test_F86_a_kill_under_many_writers_loses_no_acknowledged_write_and_doubles_none(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     unknown: list[str] = []
-
     enough = trio.Event()
 
     async def writes(client: httpx.AsyncClient, who: int) -> None:
@@ -311,25 +304,19 @@ async def test_F86_a_kill_under_many_writers_loses_no_acknowledged_write_and_dou
                 for who in range(WRITERS):
                     nursery.start_soon(writes, client, who)
                 await enough.wait()
-                paused(rqlited, signal.SIGSTOP)
+                rqlited.signal(signal.SIGSTOP)
                 await trio.sleep(2 * STALLED_S)  # by then some are on their way, and nobody has taken them in
                 rqlited.kill()
                 rqlited.start()
-            await (
-                rqlited.ready()
-            )  # its log is applied: until then a weak read may miss what was acknowledged before the kill
+            # Its log is applied then; before, a weak read may miss what was acknowledged before the kill.
+            await rqlited.ready()
             rows = [row["v"] for row in (await post(client, "query", sql="SELECT v FROM t")).json()["items"]]
     assert unknown, "some were on their way"
     assert len(rows) == len(set(rows))
     assert set(acknowledged) <= set(rows) <= {*acknowledged, *unknown}
 
 
-def paused(rqlited: Rqlited, how: signal.Signals) -> None:
-    assert rqlited.process is not None
-    rqlited.process.send_signal(how)
-
-
 async def _index(url: str) -> int:
     async with httpx.AsyncClient() as client:
-        status = (await client.get(f"{url}/status", auth=None)).json()
+        status = (await client.get(f"{url}/status")).json()
     return int(status["store"]["raft"]["applied_index"])

@@ -128,8 +128,7 @@ async def test_a_restart_answers_what_is_in_flight_by_the_old_worker_while_the_n
         async def ask(using: httpx.AsyncClient) -> None:
             answers.append(await post(using, "query", sql="SELECT 1 AS x"))
 
-        assert rqlited.process is not None
-        rqlited.process.send_signal(signal.SIGSTOP)
+        rqlited.signal(signal.SIGSTOP)
         async with world.client() as another, trio.open_nursery() as nursery:
             nursery.start_soon(ask, client)
             first = await in_flight(world)
@@ -139,7 +138,7 @@ async def test_a_restart_answers_what_is_in_flight_by_the_old_worker_while_the_n
                 lambda: [u for u in world.keeper.of(Used) if u.in_flight and u.worker > first.worker]
             )
             assert not answers, "the new worker has taken one, and the old one is not done"
-            rqlited.process.send_signal(signal.SIGCONT)
+            rqlited.signal(signal.SIGCONT)
         assert [answer.json()["items"] for answer in answers] == [[{"x": 1}]] * 2
         assert sorted(answer.headers.get("connection", "") for answer in answers) == ["", "close"]
         await world.keeper.until(lambda: world.keeper.of(WorkerLeft))
