@@ -287,5 +287,5 @@ def _about(
         "connected": sorted(network.connected()),
         "messages": dict(sorted(network.counters.items())),
         "sent": {way: dict(sorted(types.items())) for way, types in executor.sent.items()},
-        "heartbeat_bytes": 0 if beat is None else len(codec.encode(beat)),
+        "heartbeat": None if beat is None else {"bytes": len(codec.encode(beat)), "heard": len(beat.heard)},
     }

@@ -161,7 +161,14 @@ async def _eventually(holds: Callable[[], Awaitable[bool]], within: float, other
 
 
 async def _heartbeats(ours: Measured, found: Found, databases: int) -> None:
-    found.heartbeats[databases] = max(status["heartbeat_bytes"] for status in await ours.asked("status"))
+    """The largest that a node sent last. Each names whom its sender heard by then: on a busy machine some are missing for a while."""
+
+    async def all_heard() -> bool:
+        sent = [status["heartbeat"] for status in await ours.asked("status")]
+        found.heartbeats[databases] = max(one["bytes"] for one in sent)
+        return all(one["heard"] == NODES for one in sent)
+
+    await _eventually(all_heard, ASLEEP_WITHIN, "not every heartbeat names all nodes as heard", 0.1)
 
 
 async def _watched(ours: Measured, window: float) -> Cost:

@@ -47,7 +47,8 @@ async def test_R60_R61_status_nodes_databases_and_inspect_tell_what_is_and_why(t
         assert status["advice"] == []
         assert status["sent"]["direct"] == {}
         assert status["sent"]["broadcast"].keys() == {"Heartbeat"}, "it is alone"
-        assert 0 < status["heartbeat_bytes"] < 1_000
+        assert 0 < status["heartbeat"]["bytes"] < 1_000
+        assert status["heartbeat"]["heard"] == 1
         (me,) = await answer(w, "nodes")
         assert (me["me"], me["heard"], me["eligible"]) == (True, True, True)
         await w.until(event("hibernated", database=f"{APP}_orders"))
