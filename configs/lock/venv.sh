@@ -10,6 +10,10 @@ fit() { # Is it an interpreter that the locked wheels are made for?
     "$1" -c 'import sys; sys.exit(not sys.version_info >= (3, 11))' 2>/dev/null
 }
 
+able() { # Can it make an environment? Debian's cannot without python3-venv.
+    "$1" -c 'import ensurepip, venv' 2>/dev/null
+}
+
 die() {
     echo "torpor: $*" >&2
     exit 1
@@ -20,9 +24,12 @@ if [ -n "${PYTHON:-}" ]; then
     python=$PYTHON
 else
     python=
-    # Those with wheels for every package come first: on 3.14 coincurve, which libp2p needs, still wants a C compiler.
-    for candidate in python3.11 python3.12 python3.13 python3 python; do
-        if fit "$candidate"; then
+    # Those with wheels for every package come first: on 3.14 coincurve, which libp2p needs, still wants a C compiler. Of one version, the
+    # system's own comes first: distributions compile it guided by a profile, which pyenv and its like do not by themselves (decision 0006).
+    for candidate in /usr/bin/python3.11 python3.11 /usr/bin/python3.12 python3.12 /usr/bin/python3.13 python3.13 python3 python; do
+        fit "$candidate" || continue
+        python=${python:-$candidate} # so that what is missing is said of the first
+        if able "$candidate"; then
             python=$candidate
             break
         fi
