@@ -85,7 +85,7 @@ def asking(
 async def obtain(fetch: Fetch, sources: Sequence[str], incarnation: str, within: float) -> bytes:
     """The identity of an incarnation from the first of ``sources`` (peers) that has a good one, asked in their order, again and
     again for ``within`` seconds. Raises :class:`KeyMissing`."""
-    said = dict.fromkeys(sources, f"no answer within {_ASK_FOR:g} s")
+    said = dict.fromkeys(sources, "no answer yet")
     pause = _FIRST_PAUSE
     with trio.move_on_after(within):
         while sources:

@@ -74,11 +74,11 @@ async def test_F70_a_lone_replica_that_lost_its_identity_makes_another(tmp_path:
 async def test_R61_a_member_that_nobody_gives_the_identity_ends_with_that_cause_and_keeps_its_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rqlited_start, "KEY_WITHIN", 0.1)
     async with group(tmp_path) as g:
         await g.create()
         await g.insert(1)
         await g.stop()
+        monkeypatch.setattr(rqlited_start, "KEY_WITHIN", 1.0)
         for run in g.runs:
             run.place.tls.unlink()
         ended = await g.launch(1).until_ended()
