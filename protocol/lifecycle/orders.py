@@ -113,6 +113,7 @@ class Subject:
         self.turn.cancel("wake", self.hosted.incarnation)
         self.turn.cancel("backoff", self.hosted.incarnation)
         process.stop(self.turn, self.hosted)
+        process.free_port(self.turn, self.hosted)
 
     def discard(self) -> None:
         doors.forget(self.turn, self.hosted)

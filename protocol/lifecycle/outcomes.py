@@ -151,7 +151,7 @@ def on_exited(turn: Turn, exited: InstanceExited) -> None:
         case "active" | "idle" | "replacing":
             _crashed(turn, hosted, exited, lived)
         case _:
-            turn.act(ReleasePorts(hosted.ticket, http=True, raft=False))
+            process.free_port(turn, hosted)
 
 
 def on_sealed_ack(turn: Turn, ack: SealedAck) -> None:

@@ -74,7 +74,8 @@ def spend_and_begin(turn: Turn, hosted: Hosted) -> None:
 def on_ports(turn: Turn, hosted: Hosted, http: int, raft: int) -> None:
     """The ports of a restart are there. On an unchanged Raft address Raft makes the start safe; a changed one waits for a
     promised epoch (P42)."""
-    if hosted.process != "reserving":
+    if hosted.process != "reserving":  # it was told to stay down while they were looked for
+        free_port(turn, hosted)
         return
     member = _own(turn, hosted)
     changed = (http, raft) != (hosted.http, hosted.raft)
@@ -264,6 +265,12 @@ def stop(turn: Turn, hosted: Hosted) -> None:
         turn.state.turn_to(hosted, process="none")
         coordination.end(turn, hosted)
         _end_moving(turn, hosted)
+
+
+def free_port(turn: Turn, hosted: Hosted) -> None:
+    """Where nothing runs, or is about to run, others may have the HTTP port (R42); the Raft port stays the database's own."""
+    if hosted.process == "none":
+        turn.act(ReleasePorts(hosted.ticket, http=True, raft=False))
 
 
 def again_later(turn: Turn, hosted: Hosted) -> None:

@@ -8,7 +8,6 @@ Clients of the other one are clients of the chosen one: they asked for a name.""
 from __future__ import annotations
 
 from protocol import coordination, directory
-from protocol.effects import ReleasePorts
 from protocol.lifecycle import doors, process, sealed
 from protocol.lifecycle.orders import complain, fire
 from protocol.state import Hosted
@@ -30,8 +29,6 @@ def obey(turn: Turn, hosted: Hosted) -> list[int]:
     explain(turn, hosted)
     doors.forget(turn, hosted)
     sealed.revoke(turn, hosted)
-    if hosted.process == "none":
-        turn.act(ReleasePorts(hosted.ticket, http=True, raft=False))
     chosen = directory.chosen(turn.state, hosted.internal)
     here = turn.state.hosted.get(chosen.incarnation) if chosen is not None else None
     if here is not None and here.open:

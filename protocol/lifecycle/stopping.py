@@ -5,7 +5,6 @@ recorded) and P34 (sealed only when all members stopped cleanly at one index). W
 from __future__ import annotations
 
 from protocol import coordination, limits, promises, standing
-from protocol.effects import ReleasePorts
 from protocol.ids import Peer
 from protocol.inputs import InstanceExited, Snapshotted
 from protocol.lifecycle import doors, process, sealed, wake
@@ -61,7 +60,7 @@ def on_snapshot(turn: Turn, hosted: Hosted, taken: Snapshotted) -> None:
 
 def on_exit(turn: Turn, hosted: Hosted, exited: InstanceExited) -> None:
     """The process is gone: ports freed (the Raft port stays the database's own while the range has room), reported, and woken if wanted."""
-    turn.act(ReleasePorts(hosted.ticket, http=True, raft=False))
+    process.free_port(turn, hosted)
     hosted.slept_at = turn.now
     doors.forget(turn, hosted)
     hosted.vote = 0
