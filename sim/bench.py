@@ -107,12 +107,10 @@ def alone(seed: int) -> Measured:
 
 def best(seed: int) -> dict[str, Measured]:
     """Of each mix the best round: the others were disturbed by something else on the machine. By turns, because that comes and goes."""
-    rounds = [(clusters(seed), alone(seed)) for _ in range(ROUNDS)]
-    found: dict[str, Measured] = {}
-    for mix, measured in zip(("clusters", "alone"), zip(*rounds, strict=True), strict=True):
-        assert len({one.digest for one in measured}) == 1, "rounds of one seed differ"
-        found[mix] = max(measured, key=lambda one: one.events_per_s)
-    return found
+    rounds = [{mix.__name__: mix(seed) for mix in (clusters, alone)} for _ in range(ROUNDS)]
+    for mix in rounds[0]:
+        assert len({one[mix].digest for one in rounds}) == 1, "rounds of one seed differ"
+    return {mix: max((one[mix] for one in rounds), key=lambda one: one.events_per_s) for mix in rounds[0]}
 
 
 def as_json(found: dict[str, Measured]) -> dict[str, Any]:

@@ -43,13 +43,13 @@ async def test_F40_direct_connections_to_rqlite_keep_it_awake(tmp_path: Path) ->
         port = (await w.until(event("instance started")))["http_port"]
         samples = outcome("Probed", ok=True)
         async with RqliteHttp("127.0.0.1", port) as direct:
-            for n in range(8):
+            for n in range(12):
                 await direct.execute(f"INSERT INTO t VALUES ({n})", within=5)
                 # Until the node has looked at rqlite's counters again: a quarter of the timeout.
                 await w.until(samples, since=len(w.lines))
         assert w.count(event("hibernated")) == 0
         await w.until(event("hibernated"))
-        assert await w.rows("orders", "SELECT count(*) AS n FROM t") == [{"n": 8}]
+        assert await w.rows("orders", "SELECT count(*) AS n FROM t") == [{"n": 12}]
 
 
 async def test_R4_a_timeout_of_zero_means_never(tmp_path: Path) -> None:
