@@ -17,8 +17,8 @@ import trio
 
 from runtime.client.sqlalchemy import NothingRolledBack
 from tests.client.sqlalchemy_suite.requirements import NOT_SQLITE, REFUSED, SQLITE, WITHOUT
-from tests.runtime.cluster_world import cluster, until_asleep
-from tests.runtime.node_world import APP
+from tests.runtime.cluster_world import cluster
+from tests.runtime.node_world import APP, until_asleep
 
 SUITE = Path(__file__).parent / "sqlalchemy_suite"
 ROOT = Path(__file__).parents[2]

@@ -12,16 +12,15 @@ from typing import Any
 
 import trio
 
-from runtime import control, identity
+from runtime import identity
 from runtime.identity import DIRECTORY, SECRET
 from runtime.recorder import DIRECTORY as RECORDINGS
 from runtime.spawned_cluster import ask
 from runtime.transport.addresses import settle
 from sim.replay import Replay, files
-from tests.runtime.node_world import APP, Line, World, open_files_below, world
+from tests.runtime.node_world import LOOK, Line, World, inspected, world
 
 HEALTH = "500ms"
-_LOOK = 0.05
 
 
 def merged(line: Line) -> bool:
@@ -104,53 +103,6 @@ def replays(node: World) -> None:
     assert [secret for secret in secrets if secret in kept] == []
 
 
-# What the nodes say of themselves.
-
-
-async def inspected(node: World, database: str = "users", app: str = APP) -> dict[str, Any]:
-    """What ``torpor inspect`` would show; empty while the node knows of no such database."""
-    try:
-        (one,) = await ask(node.node, "inspect", app=app, name=database)
-    except control.Refused:
-        return {}
-    return one
-
-
-async def until_told(
-    node: World,
-    seen: Callable[[dict[str, Any]], bool],
-    *,
-    database: str = "users",
-    app: str = APP,
-    within: float = 20.0,
-) -> dict[str, Any]:
-    """What the node says of the database, as soon as it is so. Asked again and again: of what a node learns of others, its log tells
-    only what it does about it."""
-    told: dict[str, Any] = {}
-    try:
-        with trio.fail_after(within):
-            while not (told and seen(told)):
-                told = await inspected(node, database, app)
-                await trio.sleep(_LOOK)
-    except trio.TooSlowError:
-        raise AssertionError(f"{node.peer} says {told}") from None
-    return told
-
-
-async def until_asleep(nodes: list[World], database: str = "users", app: str = APP) -> dict[str, Any]:
-    """All say that it sleeps, and nothing of it runs; what the first one says."""
-
-    def asleep(one: dict[str, Any]) -> bool:
-        # Its state, too: one that returns, and was awake, calls the others first.
-        return one["phase"] == "hibernating" and one["state"] in ("", "hibernating") and one["process"] in ("", "none")
-
-    told = [await until_told(node, asleep, database=database, app=app) for node in nodes]
-    for node in nodes:
-        assert node.rqliteds(f"{app}_{database}") == []
-        assert open_files_below(node.data / f"{app}_{database}") == []
-    return told[0]
-
-
 def members(nodes: list[World], told: dict[str, Any]) -> tuple[list[World], list[World]]:
     """The nodes that are members of what :func:`inspected` told of, and those that are not."""
     peers = {member["peer"] for member in told["members"]}
@@ -175,7 +127,7 @@ async def until_leader(nodes: list[World], database: str = "users") -> World:
             for node in nodes:
                 if (await inspected(node, database)).get("leader"):
                     return node
-            await trio.sleep(_LOOK)
+            await trio.sleep(LOOK)
 
 
 async def until_silent(node: World, other: World, seconds: float) -> None:
@@ -185,7 +137,7 @@ async def until_silent(node: World, other: World, seconds: float) -> None:
             (seen,) = [one for one in await ask(node.node, "nodes") if one["peer"] == other.peer]
             if seen["silent_s"] is None or seen["silent_s"] > seconds:
                 return
-            await trio.sleep(_LOOK)
+            await trio.sleep(LOOK)
 
 
 async def until_unheard(node: World, other: World) -> None:
@@ -195,4 +147,4 @@ async def until_unheard(node: World, other: World) -> None:
             (seen,) = [one for one in await ask(node.node, "nodes") if one["peer"] == other.peer]
             if not seen["heard"]:
                 return
-            await trio.sleep(_LOOK)
+            await trio.sleep(LOOK)

@@ -18,12 +18,20 @@ import psutil
 import trio
 from attrs import define, field
 
+from runtime import control
 from runtime.gateway.auth import new_key
 from runtime.spawned import SpawnedNode, children, sections, spawned, write_settings
+from runtime.spawned_cluster import ask
 
 APP = "shop"
 ELSE = "bakery"
 """Another application."""
+_TOLD = 100
+"""Lines of a node's log that a failed test shows."""
+
+LOOK = 0.05
+"""Seconds between two questions to a node."""
+
 Line = dict[str, Any]
 Seen = Callable[[Line], bool]
 
@@ -105,6 +113,12 @@ class World:
             trap[1]()
         self._news.set()
         self._news = trio.Event()
+
+    def tell(self) -> None:
+        """What the node said last, for whoever reads why a test failed."""
+        print(f"node {self.peer}, of {len(self.lines)} lines the last:")
+        for line in self.lines[-_TOLD:]:
+            print(json.dumps(line)[:300])
 
     def concerns(self, line: Line, database: str) -> bool:
         """Whether a line speaks of this database, or of none that could be told."""
@@ -205,6 +219,57 @@ class World:
         return found
 
 
+async def inspected(node: World, database: str = "users", app: str = APP) -> dict[str, Any]:
+    """What ``torpor inspect`` would show; empty while the node knows of no such database."""
+    try:
+        (one,) = await ask(node.node, "inspect", app=app, name=database)
+    except control.Refused:
+        return {}
+    return one
+
+
+async def until_told(
+    node: World,
+    seen: Callable[[dict[str, Any]], bool],
+    *,
+    database: str = "users",
+    app: str = APP,
+    within: float = 20.0,
+) -> dict[str, Any]:
+    """What the node says of the database, as soon as it is so. Asked again and again: of what a node learns of others, its log tells
+    only what it does about it."""
+    told: dict[str, Any] = {}
+    try:
+        with trio.fail_after(within):
+            while not (told and seen(told)):
+                told = await inspected(node, database, app)
+                await trio.sleep(LOOK)
+    except trio.TooSlowError:
+        raise AssertionError(f"{node.peer} says {told}") from None
+    return told
+
+
+async def until_asleep(
+    nodes: list[World], database: str = "users", app: str = APP, *, sealed: bool = False
+) -> dict[str, Any]:
+    """All say that it sleeps, and nothing of it runs; what the first one says. ``sealed``: and that its members stopped at one index,
+    which is told a moment later, when the last of them has reported.
+
+    Asked of the nodes, and not looked for in their logs: a machine that stands still for a moment may have logged it before the test
+    comes to look, or twice."""
+
+    def asleep(one: dict[str, Any]) -> bool:
+        # Its state, too: one that returns, and was awake, calls the others first.
+        down = one["phase"] == "hibernating" and one["state"] in ("", "hibernating") and one["process"] in ("", "none")
+        return down and (not sealed or (one["seal"] is not None and one["seal"]["epoch"] == one["epoch"]))
+
+    told = [await until_told(node, asleep, database=database, app=app) for node in nodes]
+    for node in nodes:
+        assert node.rqliteds(f"{app}_{database}") == []
+        assert open_files_below(node.data / f"{app}_{database}") == []
+    return told[0]
+
+
 def listening(port: int) -> bool:
     """Whether somebody takes connections there."""
     with socket.socket() as probe:
@@ -239,6 +304,10 @@ async def world(
         it.configure(**overrides)
         async with it._stack:
             await it.start(*(["--found"] if found else []))
-            yield it
+            try:
+                yield it
+            except BaseException:
+                it.tell()
+                raise
         nursery.cancel_scope.cancel()
     assert it.leftovers() == []

@@ -11,8 +11,8 @@ import trio
 
 from runtime.node import main
 from runtime.spawned_cluster import ask
-from tests.runtime.cluster_world import cluster, die, hears, inspected, joining, merged, until_told
-from tests.runtime.node_world import World, event
+from tests.runtime.cluster_world import cluster, die, hears, joining, merged
+from tests.runtime.node_world import World, event, inspected, until_told
 
 pytestmark = pytest.mark.real
 

@@ -13,17 +13,8 @@ import psutil
 import pytest
 import trio
 
-from tests.runtime.cluster_world import (
-    cluster,
-    die,
-    inspected,
-    until_asleep,
-    until_leader,
-    until_silent,
-    until_told,
-    until_unheard,
-)
-from tests.runtime.node_world import World, event
+from tests.runtime.cluster_world import cluster, die, until_leader, until_silent, until_unheard
+from tests.runtime.node_world import World, event, inspected, until_asleep, until_told
 
 pytestmark = pytest.mark.real
 
@@ -72,7 +63,7 @@ async def served(nodes: list[World], first: int, before: list[int]) -> list[int]
 
 
 async def test_F24_F28_F50_a_dead_member_costs_seconds_and_follows_when_it_returns(tmp_path: Path) -> None:
-    async with cluster(tmp_path, hibernation_timeout="800ms") as nodes:
+    async with cluster(tmp_path, hibernation_timeout="2s") as nodes:
         await nodes[0].execute("users", "CREATE TABLE t (n INT)")
         await nodes[0].execute("users", "INSERT INTO t VALUES (0)")
         dead = await until_leader(nodes)
@@ -95,8 +86,7 @@ async def test_F24_F28_F50_a_dead_member_costs_seconds_and_follows_when_it_retur
         for node, before in zip(others, since, strict=True):  # else they fall asleep without it, and without a seal
             await node.until(event("node heard", peer=dead.peer), since=before)
         rows = await served([dead], 20, rows)
-        await until_asleep(nodes)
-        told = await until_told(dead, lambda one: one["seal"] is not None)  # after the last member's report
+        told = await until_asleep([dead, *others], sealed=True)
 
         await others[0].rows("users", "SELECT 1 AS x")  # once more; this time it returns to a database that sleeps
         await until_told(dead, lambda one: one["epoch"] > told["epoch"])
@@ -144,8 +134,7 @@ async def test_F46_F47_a_member_whose_raft_port_was_taken_moves_and_all_learn_wh
         await nodes[0].execute("users", "INSERT INTO t VALUES (0)")
         mover = nodes[1]
         before = await mover.until(event("instance started"))
-        told = await until_asleep(nodes)
-        assert told["seal"] is not None
+        await until_asleep(nodes, sealed=True)
         with ExitStack() as strangers:
             listener = strangers.enter_context(socket.socket())
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections still wait there
@@ -162,8 +151,7 @@ async def test_F46_F47_a_member_whose_raft_port_was_taken_moves_and_all_learn_wh
 
             for node in nodes:
                 await until_told(node, moved)
-        told = await until_asleep(nodes)
-        assert told["seal"] is not None
+        await until_asleep(nodes, sealed=True)
         await served([mover, *nodes], 20, rows)  # what it has now is its own, though the old one is free again
         again = [line for line in mover.lines if line.get("event") == "instance started"][-1]
         assert again["raft_port"] == after["raft_port"]
@@ -233,7 +221,6 @@ async def test_F66_a_paused_node_is_missed_by_nobody_and_follows_afterwards(tmp_
                     await node.until(event("node heard", peer=slow.peer), since=since[nodes.index(node)])
             for node in nodes:
                 assert node.count(event("instance died")) == 0
-        told = await until_asleep(nodes)
-        assert told["seal"] is not None
+        await until_asleep(nodes, sealed=True)
         await patiently(nodes, 30, rows)
         assert (await inspected(nodes[0]))["error"] == ""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.runtime.cluster_world import cluster, die, hears, merged, until_asleep, until_told, until_unheard
-from tests.runtime.node_world import World, event
+from tests.runtime.cluster_world import cluster, die, hears, merged, until_unheard
+from tests.runtime.node_world import World, event, until_asleep, until_told
 
 pytestmark = pytest.mark.real
 

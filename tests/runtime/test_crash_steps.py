@@ -19,7 +19,7 @@ import pytest
 import trio
 from attrs import define, field
 
-from tests.runtime.node_world import APP, Seen, World, action, event, outcome, world
+from tests.runtime.node_world import APP, Seen, World, action, event, outcome, until_asleep, world
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -161,9 +161,7 @@ async def one_row(client: Client) -> None:
 
 async def asleep(client: Client) -> None:
     await client.write_until_acknowledged()
-    w = client.world
-    at = len(w.lines)
-    await w.until(event("hibernated", database=f"{APP}_{client.database}"), since=at)
+    await until_asleep([client.world], client.database)
 
 
 @pytest.mark.parametrize("victim", ["rqlited", "worker", "node"])

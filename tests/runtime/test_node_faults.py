@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from runtime.rqlited_binary import VARIABLE, find_binary
-from tests.runtime.node_world import World, action, event, outcome, world
+from tests.runtime.node_world import World, action, event, outcome, until_asleep, world
 
 pytestmark = pytest.mark.real
 
@@ -24,7 +24,7 @@ async def asleep_with_a_row(w: World) -> dict[str, int]:
     await w.execute("orders", "CREATE TABLE t (n INT)")
     await w.execute("orders", "INSERT INTO t VALUES (7)")
     started = await w.until(event("instance started"))
-    await w.until(event("hibernated"))
+    await until_asleep([w], "orders")
     return {kind: started[f"{kind}_port"] for kind in ("http", "raft")}
 
 
@@ -46,7 +46,7 @@ async def test_F47_R47_a_wake_finds_other_ports_when_a_stranger_has_its_own(
             for kind in ("http", "raft"):
                 assert (again[f"{kind}_port"] != ports[kind]) == (kind in stolen)
             await w.execute("orders", "INSERT INTO t VALUES (8)")
-        await w.until(event("hibernated"), since=at)
+        await until_asleep([w], "orders")
         at = len(w.lines)
         assert await w.rows("orders", "SELECT n FROM t ORDER BY n") == [{"n": 7}, {"n": 8}]
         kept = await w.until(event("instance started"), since=at)
@@ -105,7 +105,7 @@ async def test_F54_P54_a_wiped_sleeper_never_comes_back_as_an_empty_database(tmp
 
 
 async def test_R43_F46_data_that_cannot_be_opened_ends_the_wake_with_its_cause(tmp_path: Path) -> None:
-    async with world(tmp_path, hibernation_timeout="300ms", gateway={"wake_timeout": "2s"}) as w:
+    async with world(tmp_path, hibernation_timeout="300ms", gateway={"wake_timeout": "4s"}) as w:
         await asleep_with_a_row(w)
         (incarnation,) = (w.data / "shop_orders").iterdir()
         good = (incarnation / "rqlite" / "raft.db").read_bytes()

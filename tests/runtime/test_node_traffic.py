@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from runtime.rqlite_http import RqliteHttp
-from tests.runtime.node_world import Line, Seen, World, action, event, outcome, world
+from tests.runtime.node_world import Line, Seen, World, action, event, outcome, until_asleep, world
 
 pytestmark = pytest.mark.real
 
@@ -18,7 +18,7 @@ async def test_F51_a_thousand_queries_on_a_sleeping_database_cause_one_wake(tmp_
     async with world(tmp_path, hibernation_timeout="300ms", logging={"level": "info"}) as w:
         await w.execute("orders", "CREATE TABLE t (n INT)")
         await w.execute("orders", "INSERT INTO t VALUES (1)")
-        await w.until(event("hibernated"))
+        await until_asleep([w], "orders")
         at = len(w.lines)
         answers: list[Any] = []
         async with w.client(timeout=60) as client:

@@ -21,8 +21,8 @@ from pyrqlite.exceptions import Error as PyrqliteError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from runtime.spawned_cluster import ask
-from tests.runtime.cluster_world import cluster, until_asleep
-from tests.runtime.node_world import APP, ELSE, World
+from tests.runtime.cluster_world import cluster
+from tests.runtime.node_world import APP, ELSE, World, until_asleep
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import trio
 
-from tests.runtime.cluster_world import cluster, members, until_asleep, until_told
-from tests.runtime.node_world import APP, World, action, event, outcome, world
+from tests.runtime.cluster_world import cluster, members
+from tests.runtime.node_world import World, action, event, outcome, until_asleep, world
 
 pytestmark = pytest.mark.real
 
@@ -31,10 +31,6 @@ async def filled(w: World, rows: int = ROWS) -> None:
     )
 
 
-async def asleep(w: World, since: int) -> None:
-    await w.until(event("sleep sealed", database=f"{APP}_users"), since=since)
-
-
 async def query(client: httpx.AsyncClient, sql: str, **members: Any) -> dict[str, Any]:
     reply = await client.post("/v1/database/query", json={"database": "users", "sql": sql} | members)
     assert reply.status_code == 200, reply.text
@@ -42,10 +38,10 @@ async def query(client: httpx.AsyncClient, sql: str, **members: Any) -> dict[str
 
 
 async def test_P34_a_sleeping_database_answers_without_waking(tmp_path: Path) -> None:
-    async with world(tmp_path, hibernation_timeout="400ms") as w:
+    async with world(tmp_path, hibernation_timeout="2s") as w:
         await filled(w, 100)
         acknowledged = time.monotonic()
-        await asleep(w, 0)
+        await until_asleep([w], sealed=True)
         at = len(w.lines)
         async with w.client() as client:
             sql = "SELECT id, pad, at, yes FROM t WHERE id = ?"
@@ -76,13 +72,12 @@ async def test_F53_an_age_that_is_not_known_is_refused(tmp_path: Path) -> None:
     """A node that was started since does not know it; and a file that somebody has written to is not the seal's."""
     async with world(tmp_path, hibernation_timeout="400ms") as w:
         await filled(w, 10)
-        await asleep(w, 0)
+        await until_asleep([w], sealed=True)
         await w.killed()
         await w.start()
         async with w.client() as client:
             assert "age_s" not in await query(client, STATE, max_stale="1h")
-            at = len(w.lines)
-            await asleep(w, at)
+            await until_asleep([w], sealed=True)
             assert "age_s" in await query(client, STATE, max_stale="1h")
             (path,) = w.data.rglob("db.sqlite")
             path.touch()
@@ -95,9 +90,7 @@ async def test_P34_each_member_answers_from_its_own_copy_and_who_is_none_sends_t
     two = {"replication_factor": 2}
     async with cluster(tmp_path, 3, roomy=True, hibernation_timeout="2s", database=two) as nodes:
         await filled(nodes[0], 10)  # by the founder: who is no member knows the members from its directory alone
-        told = await until_asleep(nodes)
-        for node in nodes:  # the seal comes with a record of its own, once every member has reported
-            await until_told(node, lambda one: one["seal"] is not None)
+        told = await until_asleep(nodes, sealed=True)
         its, (outside,) = members(nodes, told)
         assert nodes[0] in its
         for node in its:
@@ -145,8 +138,7 @@ async def test_F53_it_wakes_again_and_again_under_its_readers(tmp_path: Path) ->
         await filled(w)
         acknowledged[0] = time.monotonic()
         for change in range(1, 13):
-            at = len(w.lines)
-            await asleep(w, 0 if change == 1 else at)
+            await until_asleep([w], sealed=True)
             over = trio.Event()
             async with w.client(timeout=30) as client, trio.open_nursery() as readers:
                 for _ in range(8):
