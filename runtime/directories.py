@@ -189,11 +189,13 @@ class Directories:
         return deleted
 
 
-def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+def write_whole(path: Path, data: bytes, *, durable: bool = False, private: bool = False) -> None:
     """Replace a file as a whole: after a crash of the process there is the old text or the new, never half of one. ``durable``: after a power
-    cut, too, and once this has returned it is the new one."""
+    cut, too, and once this has returned it is the new one. ``private``: for this user's eyes alone, from the first byte on."""
     draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
+    if private:
+        draft.unlink(missing_ok=True)  # its mode would be kept
+    with open(draft, "wb", opener=_private if private else None) as file:
         file.write(data)
         if durable:
             file.flush()
@@ -203,14 +205,8 @@ def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
         sync_directory(path.parent)
 
 
-def write_secret(path: Path, data: bytes) -> None:
-    """As :func:`write_whole`, for this user's eyes alone from the first byte on."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)  # its mode would be kept
-    number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(number, "wb") as file:  # noqa: PTH123 (a descriptor)
-        file.write(data)
-    draft.replace(path)
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def make_durable(place: Instance) -> None:

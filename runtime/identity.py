@@ -11,14 +11,13 @@ importing libp2p costs 0.5-0.9 s that a start needs not pay.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
 from typing import Final
 
 from attrs import field, frozen
 
-from runtime.directories import sync_directory
+from runtime.directories import sync_directory, write_whole
 
 DIRECTORY: Final = "identity"
 KEY: Final = "node.key"
@@ -92,11 +91,11 @@ def _settle(data_dir: Path, secret: bytes) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     if not (directory / KEY).exists():
         key = Ed25519PrivateKey.generate()
-        _write(directory / KEY, _PRIVATE_HEAD + key.private_bytes_raw() + key.public_key().public_bytes_raw())
+        text = _PRIVATE_HEAD + key.private_bytes_raw() + key.public_key().public_bytes_raw()
+        write_whole(directory / KEY, text, durable=True, private=True)
     if not (directory / SECRET).exists():
-        _write(directory / SECRET, f"{_SECRET_HEAD}{secret.hex()}\n".encode())
-    for each in (directory, data_dir):
-        sync_directory(each)
+        write_whole(directory / SECRET, f"{_SECRET_HEAD}{secret.hex()}\n".encode(), durable=True, private=True)
+    sync_directory(data_dir)
 
 
 def load(data_dir: Path) -> Identity:
@@ -129,15 +128,3 @@ def _read(path: Path) -> bytes:
         raise IdentityUnusable(
             f"cannot read {path}: {error.strerror}; restore it from a copy of this node's data"
         ) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    # Whole or absent: half a key left by a crash would make the directory neither new nor usable.
-    draft = path.with_suffix(".draft")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    draft.rename(path)

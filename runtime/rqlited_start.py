@@ -22,7 +22,7 @@ from attrs import field, frozen, validators
 from runtime import database_tls
 from runtime.database_keys import Fetch, KeyMissing, obtain
 from runtime.database_tls import IdentityUnfit
-from runtime.directories import Directories, Instance, write_secret, write_whole
+from runtime.directories import Directories, Instance, write_whole
 from runtime.rqlited_binary import Binary
 from runtime.rqlited_snapshots import mend
 
@@ -102,7 +102,7 @@ def prepare(directories: Directories, spec: StartSpec) -> Instance:
         directories.to_trash(place)
         directories.create(spec.name, spec.incarnation, spec.node_id)
         if identity is not None:
-            write_secret(place.tls, identity)
+            write_whole(place.tls, identity, private=True)
     mend(place)
     _settle_peers(place, spec.peers)
     if place.temporary.exists():
@@ -122,7 +122,7 @@ async def identify(place: Instance, spec: StartSpec, fetch: Fetch | None) -> boo
         raise KeyMissing(f"the TLS identity of {spec.incarnation} is not here, and this node knows no other to ask")
     else:
         identity = await obtain(fetch, spec.sources, spec.incarnation, KEY_WITHIN)
-    write_secret(place.tls, identity)
+    write_whole(place.tls, identity, private=True)
     return True
 
 

@@ -80,7 +80,7 @@ class Gateway:
         self._log = log
         sql = Endpoints(config, waiting, queries, ThreadPoolExecutor(1, "vetting"), exports)
         endpoints = sql.table()
-        rqlite = RqliteInterface(config, queries, sql)
+        rqlite = RqliteInterface(config, queries, sql, self._ready)
         bounds = Bounds(config.query_timeout_s, config.body_bytes)
         healthz = Endpoint("/healthz", ("GET",), "", self._healthz, bounds, gives=bodies.Health, problems=("stopping",))
         unready = ("stopping", "listening")
@@ -172,12 +172,15 @@ class Gateway:
         return b'{"status":"ok"}'
 
     async def _readyz(self, _call: Call) -> bytes:
+        await self._ready()
+        return b'{"status":"ready"}'
+
+    async def _ready(self) -> None:
         if self._doors.stopping or not self._doors.serving:
             raise Refusal("stopping", "this gateway is stopping, or has lost its node")
         if not await self._callers.complete():
             waits = "the directories of a majority of its cluster"
             raise Refusal("listening", f"this node still waits for {waits}, see `torpor status` and its log")
-        return b'{"status":"ready"}'
 
 
 def _router(endpoints: Iterable[Endpoint], below: str, *more: Route) -> Router:

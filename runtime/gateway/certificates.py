@@ -11,7 +11,6 @@ The validity is beyond doubt of any clock: a cluster must not stop because someb
 from __future__ import annotations
 
 import datetime as dt
-import os
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
+
+from runtime.directories import write_whole
 
 FILE: Final = "gateway.pem"
 """In the directory ``identity/``, mode 0600: private key and certificate."""
@@ -57,7 +58,8 @@ def provide(identity: Path, secret: bytes, peer: str) -> Certificate:
         private = own.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        _write(file, private + certificate.public_bytes(serialization.Encoding.PEM))
+        # Not synced: what a crash takes is made again.
+        write_whole(file, private + certificate.public_bytes(serialization.Encoding.PEM), private=True)
     pem = authority.public_bytes(serialization.Encoding.PEM).decode()
     return Certificate(file, pem, certificate.fingerprint(hashes.SHA256()))
 
@@ -110,12 +112,3 @@ def _load(file: Path, authority: x509.Certificate) -> x509.Certificate | None:
     except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
         return None
     return certificate if key.public_key() == certificate.public_key() else None
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Whole or absent. Not synced: what a crash takes is made again."""
-    draft = file.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
-        out.write(content)
-    draft.rename(file)

@@ -46,19 +46,21 @@ _OPERATIONS: Final = {"query": "read", "execute": "write", "request": "read"}
 
 @frozen
 class RqliteInterface:
-    """``sql``: what is known of statements, whatever the interface."""
+    """``sql``: what is known of statements, whatever the interface. ``ready``: raises :class:`Refusal` while requests should go to
+    another gateway."""
 
     config: WorkerConfig
     queries: Queries
     sql: Endpoints
+    ready: Callable[[], Awaitable[None]]
 
     def public(self) -> list[Route]:
         """What a client of rqlite finds."""
         return [
             *(Route(PUBLIC + name, _Operation(self, name), methods=["GET", "POST"]) for name in _OPERATIONS),
-            Route("/status", _Told(_status), methods=["GET"]),
-            Route("/nodes", _Told(_nodes), methods=["GET"]),
-            Route("/readyz", _Told(_readyz), methods=["GET"]),
+            Route("/status", _Told(self, _status), methods=["GET"]),
+            Route("/nodes", _Told(self, _nodes), methods=["GET"]),
+            Route("/readyz", _Told(self, _readyz), methods=["GET"]),
         ]
 
     def between(self) -> list[Route]:
@@ -143,15 +145,16 @@ class _Operation:
 class _Told:
     """Something that every client may ask, as an ASGI application."""
 
-    tell: Callable[[str], tuple[str, bytes]]
+    interface: RqliteInterface
+    tell: Callable[[RqliteInterface, str], Awaitable[tuple[str, bytes]]]
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         host, port = scope["server"] or ("localhost", 0)
-        kind, body = self.tell(f"{host}:{port}")
+        kind, body = await self.tell(self.interface, f"{host}:{port}")
         await respond(send, 200, kind, body, [(b"x-request-id", scope[REQUEST].encode())])
 
 
-def _status(address: str) -> tuple[str, bytes]:
+async def _status(_interface: RqliteInterface, address: str) -> tuple[str, bytes]:
     node = {"node_id": "torpor", "addr": address}
     status = {
         "build": {"version": "torpor"},
@@ -166,12 +169,13 @@ def _status(address: str) -> tuple[str, bytes]:
     return _JSON, orjson.dumps(status)
 
 
-def _nodes(address: str) -> tuple[str, bytes]:
+async def _nodes(_interface: RqliteInterface, address: str) -> tuple[str, bytes]:
     node = {"api_addr": f"http://{address}", "addr": address, "voter": True, "reachable": True, "leader": True}
     return _JSON, orjson.dumps({"torpor": node})
 
 
-def _readyz(_address: str) -> tuple[str, bytes]:
+async def _readyz(interface: RqliteInterface, _address: str) -> tuple[str, bytes]:
+    await interface.ready()
     return _TEXT, b"[+]node ok\n[+]leader ok\n[+]store ok"
 
 

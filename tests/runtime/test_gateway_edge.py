@@ -176,6 +176,9 @@ async def test_P61_a_gateway_is_ready_while_its_node_does_not_listen_and_lives_a
                     pass  # until the frame has been read
             assert complete or kind_of(answer) == "listening"
             assert (await client.get("/healthz")).status_code == 200
+            rqlite = await client.get(f"{world.host.rqlite_url}/readyz", auth=("users", world.keys["one"]))
+            assert ("[+]leader ok" in rqlite.text, rqlite.text.startswith("listening: ")) == (complete, not complete)
+            assert rqlite.status_code == (200 if complete else 503)
 
 
 @pytest.mark.real
