@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sim.machine import Machine
 
 
+ASLEEP_AFTER: Final = ("hibernated", "wake failed", "asleep after the others")
+"""Decisions after which a database may sleep here."""
 NOTED: Final = frozenset((inputs.Ask, inputs.CreateKey, inputs.RevokeKey, inputs.WorkerJoined))
 """Inputs that the process itself keeps account of."""
 
@@ -49,6 +51,8 @@ class NodeProcess:
         self._tick_at: int | None = None
         self._held: list[Effects] | None = None
         """What was durable when the process was stopped, and is to be carried out when it goes on."""
+        self._fell_asleep: list[str] = []
+        """Databases that may sleep here by a decision of a batch that is being carried out."""
 
     # Inputs.
 
@@ -199,10 +203,15 @@ class NodeProcess:
                 machine.world.network.broadcast(machine, message)
             for decision in step.decisions:
                 machine.world.decided(machine, decision)
+                if decision.event in ASLEEP_AFTER:
+                    self._fell_asleep.append(decision.database)
                 if decision.event in moments.names:
                     moments.seen(machine, decision.event, decision.database)
             if not self.alive:
                 return
+        # Not sooner: the engine's state is that after all steps of the batch.
+        while self._fell_asleep:
+            machine.checks.slept(machine, self._fell_asleep.pop(0))
 
     def worker_left(self, number: int) -> None:
         """A worker's process was reaped."""

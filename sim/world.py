@@ -5,7 +5,7 @@ schedule, and nothing by chance outside the streams.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final, Literal
+from typing import Literal
 
 from attrs import frozen
 
@@ -22,9 +22,6 @@ from sim.raft import Groups
 from sim.schedule import Schedule
 from sim.streams import Streams
 from sim.trace import Trace
-
-ASLEEP_AFTER: Final = ("hibernated", "wake failed", "asleep after the others")
-"""Decisions after which a database may sleep here."""
 
 
 @frozen
@@ -109,8 +106,6 @@ class World:
         self.decisions += 1
         if self.paths is not None:
             self.paths[coverage.decision(decision.event, decision.law)] += 1
-        if decision.event in ASLEEP_AFTER:
-            self.checks.slept(machine, decision.database)
         if self._telling:
             told = Told(
                 self.schedule.now,

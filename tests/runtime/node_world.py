@@ -26,8 +26,8 @@ from runtime.spawned_cluster import ask
 APP = "shop"
 ELSE = "bakery"
 """Another application."""
-_TOLD = 100
-"""Lines of a node's log that a failed test shows."""
+_TOLD, _WIDTH = 60, 250
+"""Lines of a node's log that a failed test shows, and the characters of each."""
 
 LOOK = 0.05
 """Seconds between two questions to a node."""
@@ -116,9 +116,9 @@ class World:
 
     def tell(self) -> None:
         """What the node said last, for whoever reads why a test failed."""
-        print(f"node {self.peer}, of {len(self.lines)} lines the last:")
-        for line in self.lines[-_TOLD:]:
-            print(json.dumps(line)[:300])
+        print(f"node {self.peer}, of {len(self.lines)} lines the last, without rqlited's own:")
+        for line in [line for line in self.lines if line.get("event") != "rqlited"][-_TOLD:]:
+            print(json.dumps(line)[:_WIDTH])
 
     def concerns(self, line: Line, database: str) -> bool:
         """Whether a line speaks of this database, or of none that could be told."""
@@ -228,24 +228,30 @@ async def inspected(node: World, database: str = "users", app: str = APP) -> dic
     return one
 
 
-async def until_told(
-    node: World,
+async def until_all(
+    nodes: list[World],
     seen: Callable[[dict[str, Any]], bool],
     *,
     database: str = "users",
     app: str = APP,
     within: float = 20.0,
-) -> dict[str, Any]:
-    """What the node says of the database, as soon as it is so. Asked again and again: of what a node learns of others, its log tells
-    only what it does about it."""
-    told: dict[str, Any] = {}
+) -> list[dict[str, Any]]:
+    """What each of these nodes says of the database, as soon as all say so in one round. Asked again and again: of what a node learns
+    of others, its log tells only what it does about it."""
+    told: list[dict[str, Any]] = []
     try:
         with trio.fail_after(within):
-            while not (told and seen(told)):
-                told = await inspected(node, database, app)
+            while not (told and all(one and seen(one) for one in told)):
+                told = [await inspected(node, database, app) for node in nodes]
                 await trio.sleep(LOOK)
     except trio.TooSlowError:
-        raise AssertionError(f"{node.peer} says {told}") from None
+        raise AssertionError(f"{[node.peer for node in nodes]} say {told}") from None
+    return told
+
+
+async def until_told(node: World, seen: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """As :func:`until_all`, of one node and the database ``users``."""
+    (told,) = await until_all([node], seen)
     return told
 
 
@@ -263,7 +269,7 @@ async def until_asleep(
         down = one["phase"] == "hibernating" and one["state"] in ("", "hibernating") and one["process"] in ("", "none")
         return down and (not sealed or (one["seal"] is not None and one["seal"]["epoch"] == one["epoch"]))
 
-    told = [await until_told(node, asleep, database=database, app=app) for node in nodes]
+    told = await until_all(nodes, asleep, database=database, app=app)
     for node in nodes:
         assert node.rqliteds(f"{app}_{database}") == []
         assert open_files_below(node.data / f"{app}_{database}") == []
