@@ -63,7 +63,7 @@ async def test_F16_F34_the_first_node_loses_its_disk_right_after_a_birth_and_joi
         await others[1].execute("users", "INSERT INTO t VALUES (7)")
         await die(first)
         shutil.rmtree(first.data)
-        with trio.fail_after(8):
+        with trio.fail_after(20):
             for n, node in enumerate(others, 8):
                 await node.execute("users", "INSERT INTO t VALUES (?)", [n])
                 assert {"n": 7} in await node.rows("users", "SELECT n FROM t")

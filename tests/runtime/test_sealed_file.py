@@ -247,7 +247,7 @@ async def _cut_after(one: Reader, sql: str, seconds: float) -> float:
     ],
 )
 def test_P34_a_reader_that_is_cut_off_ends(copy: Path, sql: str) -> None:
-    assert asyncio.run(_cut_after(reader(copy), sql, 0.2)) < 5
+    assert asyncio.run(_cut_after(reader(copy), sql, 0.2)) < 30
 
 
 def test_P34_a_reader_that_is_cut_off_before_it_begins_reads_nothing(copy: Path) -> None:
