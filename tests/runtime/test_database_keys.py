@@ -9,7 +9,7 @@ import trio.testing
 
 from runtime.database_keys import PROTOCOL, KeyMissing, KeyRefused, KeyService, asking, obtain
 from runtime.database_tls import mint
-from runtime.directories import Directories, write_secret
+from runtime.directories import Directories, write_whole
 
 NAME, INCARNATION = "app_users", "s1-1-abcd"
 MINE = mint(INCARNATION)
@@ -18,9 +18,9 @@ MINE = mint(INCARNATION)
 @pytest.fixture
 def service(tmp_path: Path) -> KeyService:
     directories = Directories(tmp_path)
-    write_secret(directories.create(NAME, INCARNATION, "n").tls, MINE)
+    write_whole(directories.create(NAME, INCARNATION, "n").tls, MINE, private=True)
     directories.create(NAME, "s1-2-0000", "n")
-    write_secret(directories.create(NAME, "s1-3-0000", "n").tls, b"torn")
+    write_whole(directories.create(NAME, "s1-3-0000", "n").tls, b"torn", private=True)
     known = (INCARNATION, "s1-2-0000", "s1-3-0000", "s1-4-0000", "../..")
     return KeyService(
         directories, lambda peer, incarnation: NAME if peer == "member" and incarnation in known else None

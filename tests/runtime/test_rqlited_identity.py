@@ -12,7 +12,7 @@ from attrs import evolve
 from runtime import processes, rqlited_start
 from runtime.database_keys import KeyRefused
 from runtime.database_tls import check, mint, server_name
-from runtime.directories import Instance, write_secret
+from runtime.directories import Instance, write_whole
 from tests.runtime.rqlited_group import group
 from tests.runtime.rqlited_world import INCARNATION, Run, world
 
@@ -125,7 +125,7 @@ async def test_R36_a_draft_left_by_a_crash_does_not_lend_its_mode_to_the_secret(
     draft = tmp_path / "tls.pem.new"
     draft.write_bytes(b"half")
     draft.chmod(0o644)
-    write_secret(tmp_path / "tls.pem", b"whole")
+    write_whole(tmp_path / "tls.pem", b"whole", private=True)
     assert stat.S_IMODE((tmp_path / "tls.pem").stat().st_mode) == 0o600
     assert not draft.exists()
 
