@@ -8,6 +8,7 @@ LOCK := configs/lock
 ARGS ?=
 SEEDS ?= 2000
 FIRST ?= 1
+SEED ?= 1
 JOBS ?= 2
 
 # Packages come as wheels; the two pure source distributions are built by tools that are locked as well.
@@ -22,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev rqlited run test lint types format pages fuzz seeds bench lock dist clean distclean
+.PHONY: help install dev rqlited run test lint types format pages fuzz seeds stalls bench lock dist clean distclean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -63,6 +64,9 @@ fuzz: dev ## The property tests with the long profile (minutes; a failure prints
 seeds: $(VENV)/.run ## The corpus and generated clusters, as CI does (SEEDS=2000 FIRST=1 JOBS=2; failures/ gets what breaks)
 	$(PY) -m sim corpus
 	$(PY) -m sim fuzz --profile cluster --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) --coverage $(ARGS)
+
+stalls: dev ## The tests of real processes, which are stopped for a moment again and again (SEED=1; half an hour)
+	TORPOR_REQUIRE_RQLITED=1 $(PY) -m tests.stalls --seed $(SEED) tests/runtime tests/client --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 bench: install ## Ours beside the raw floor, and the simulator's speed (ARGS=--json: one object each)
 	@$(PY) -m runtime.bench lifecycle $(ARGS)
