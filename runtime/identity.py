@@ -95,7 +95,8 @@ def _settle(data_dir: Path, secret: bytes) -> None:
         write_whole(directory / KEY, text, durable=True, private=True)
     if not (directory / SECRET).exists():
         write_whole(directory / SECRET, f"{_SECRET_HEAD}{secret.hex()}\n".encode(), durable=True, private=True)
-    sync_directory(data_dir)
+    for each in (directory, data_dir):  # also what an earlier start wrote, and ended before it was synced
+        sync_directory(each)
 
 
 def load(data_dir: Path) -> Identity:
