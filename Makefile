@@ -59,7 +59,7 @@ pages: $(VENV)/.run ## Write the generated pages of specs/ again
 	$(PY) specs/shown.py
 
 fuzz: dev ## The property tests with the long profile (minutes; a failure prints the command that replays it)
-	HYPOTHESIS_PROFILE=long TORPOR_REQUIRE_RQLITED=1 $(PY) -m pytest -m hypothesis $(ARGS)
+	HYPOTHESIS_PROFILE=long TORPOR_REQUIRE_RQLITED=1 $(PY) -m pytest --timeout=0 -m hypothesis $(ARGS)
 
 seeds: $(VENV)/.run ## The corpus and generated clusters, as CI does (SEEDS=2000 FIRST=1 JOBS=2; failures/ gets what breaks)
 	$(PY) -m sim corpus

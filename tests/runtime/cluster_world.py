@@ -71,9 +71,18 @@ async def cluster(
             await one.until(hears(*(other for other in running if other is not one)))
         for joiner in running[1:]:
             await joiner.until(merged)
+        await _all_may_coordinate(running)
         yield running
     for node in running:
         replays(node)
+
+
+async def _all_may_coordinate(nodes: list[World]) -> None:
+    """In the eyes of each: who joined last may have been heard by all, and not yet have told so itself."""
+    with trio.fail_after(20):
+        for node in nodes:
+            while not all(one["eligible"] for one in await ask(node.node, "nodes")):
+                await trio.sleep(LOOK)
 
 
 def hears(*others: World) -> Callable[[Line], bool]:
