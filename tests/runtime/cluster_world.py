@@ -81,7 +81,7 @@ async def _all_may_coordinate(nodes: list[World]) -> None:
     """In the eyes of each: who joined last may have been heard by all, and not yet have told so itself."""
     with trio.fail_after(20):
         for node in nodes:
-            while not all(one["eligible"] for one in await ask(node.node, "nodes")):
+            while not all(one["eligible"] for one in await ask(node.node, "nodes")):  # noqa: ASYNC110 (another process)
                 await trio.sleep(LOOK)
 
 
