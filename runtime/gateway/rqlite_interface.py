@@ -58,10 +58,14 @@ class RqliteInterface:
         """What a client of rqlite finds."""
         return [
             *(Route(PUBLIC + name, _Operation(self, name), methods=["GET", "POST"]) for name in _OPERATIONS),
-            Route("/status", _Told(self, _status), methods=["GET"]),
-            Route("/nodes", _Told(self, _nodes), methods=["GET"]),
-            Route("/readyz", _Told(self, _readyz), methods=["GET"]),
+            Route("/status", _Told(_status), methods=["GET"]),
+            Route("/nodes", _Told(_nodes), methods=["GET"]),
+            Route("/readyz", _Told(self._readyz), methods=["GET"]),
         ]
+
+    async def _readyz(self, _address: str) -> tuple[str, bytes]:
+        await self.ready()
+        return _TEXT, b"[+]node ok\n[+]leader ok\n[+]store ok"
 
     def between(self) -> list[Route]:
         """What the gateway of another node finds."""
@@ -145,16 +149,15 @@ class _Operation:
 class _Told:
     """Something that every client may ask, as an ASGI application."""
 
-    interface: RqliteInterface
-    tell: Callable[[RqliteInterface, str], Awaitable[tuple[str, bytes]]]
+    tell: Callable[[str], Awaitable[tuple[str, bytes]]]
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         host, port = scope["server"] or ("localhost", 0)
-        kind, body = await self.tell(self.interface, f"{host}:{port}")
+        kind, body = await self.tell(f"{host}:{port}")
         await respond(send, 200, kind, body, [(b"x-request-id", scope[REQUEST].encode())])
 
 
-async def _status(_interface: RqliteInterface, address: str) -> tuple[str, bytes]:
+async def _status(address: str) -> tuple[str, bytes]:
     node = {"node_id": "torpor", "addr": address}
     status = {
         "build": {"version": "torpor"},
@@ -169,14 +172,9 @@ async def _status(_interface: RqliteInterface, address: str) -> tuple[str, bytes
     return _JSON, orjson.dumps(status)
 
 
-async def _nodes(_interface: RqliteInterface, address: str) -> tuple[str, bytes]:
+async def _nodes(address: str) -> tuple[str, bytes]:
     node = {"api_addr": f"http://{address}", "addr": address, "voter": True, "reachable": True, "leader": True}
     return _JSON, orjson.dumps({"torpor": node})
-
-
-async def _readyz(interface: RqliteInterface, _address: str) -> tuple[str, bytes]:
-    await interface.ready()
-    return _TEXT, b"[+]node ok\n[+]leader ok\n[+]store ok"
 
 
 def credentials(headers: Headers) -> tuple[str, str]:

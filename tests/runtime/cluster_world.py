@@ -71,18 +71,11 @@ async def cluster(
             await one.until(hears(*(other for other in running if other is not one)))
         for joiner in running[1:]:
             await joiner.until(merged)
-        await _all_may_coordinate(running)
+        for one in running:  # who joined last may have been heard by all, and not yet have told so itself
+            await _until_nodes(one, lambda told: all(it["eligible"] for it in told))
         yield running
     for node in running:
         replays(node)
-
-
-async def _all_may_coordinate(nodes: list[World]) -> None:
-    """In the eyes of each: who joined last may have been heard by all, and not yet have told so itself."""
-    with trio.fail_after(20):
-        for node in nodes:
-            while not all(one["eligible"] for one in await ask(node.node, "nodes")):  # noqa: ASYNC110 (another process)
-                await trio.sleep(LOOK)
 
 
 def hears(*others: World) -> Callable[[Line], bool]:
@@ -141,19 +134,26 @@ async def until_leader(nodes: list[World], database: str = "users") -> World:
 
 async def until_silent(node: World, other: World, seconds: float) -> None:
     """``node`` has had no heartbeat of ``other`` for so long."""
-    with trio.fail_after(20):
-        while True:
-            (seen,) = [one for one in await ask(node.node, "nodes") if one["peer"] == other.peer]
-            if seen["silent_s"] is None or seen["silent_s"] > seconds:
-                return
-            await trio.sleep(LOOK)
+
+    def silent(told: list[dict[str, Any]]) -> bool:
+        (seen,) = [one for one in told if one["peer"] == other.peer]
+        return seen["silent_s"] is None or seen["silent_s"] > seconds
+
+    await _until_nodes(node, silent)
 
 
 async def until_unheard(node: World, other: World) -> None:
     """``node`` does not count ``other`` among those that it hears."""
+
+    def unheard(told: list[dict[str, Any]]) -> bool:
+        (seen,) = [one for one in told if one["peer"] == other.peer]
+        return not seen["heard"]
+
+    await _until_nodes(node, unheard)
+
+
+async def _until_nodes(node: World, seen: Callable[[list[dict[str, Any]]], bool]) -> None:
+    """What ``torpor nodes`` would show there is so."""
     with trio.fail_after(20):
-        while True:
-            (seen,) = [one for one in await ask(node.node, "nodes") if one["peer"] == other.peer]
-            if not seen["heard"]:
-                return
+        while not seen(await ask(node.node, "nodes")):  # noqa: ASYNC110 (another process)
             await trio.sleep(LOOK)

@@ -234,13 +234,12 @@ async def until_all(
     *,
     database: str = "users",
     app: str = APP,
-    within: float = 20.0,
 ) -> list[dict[str, Any]]:
     """What each of these nodes says of the database, as soon as all say so in one round. Asked again and again: of what a node learns
     of others, its log tells only what it does about it."""
     told: list[dict[str, Any]] = []
     try:
-        with trio.fail_after(within):
+        with trio.fail_after(20):
             while not (told and all(one and seen(one) for one in told)):
                 told = [await inspected(node, database, app) for node in nodes]
                 await trio.sleep(LOOK)
